@@ -1,0 +1,226 @@
+"""A version of an object: one row each, found newest first under its key.
+
+What a version is (kind, size, ETag, headers) never changes. What may change merges: `removed`
+and `settled` are flags that only go up, `floor` only rises. Removal is said by the row that
+causes it: a version with `Floor.ALL` removes every version below it, so the two can't part.
+
+    row = [1, kind, mtime_ms, size, etag, parts, flags, floor, extra]
+    flags: 1 null version, 2 removed, 4 settled
+    extra: b"" or msgpack [headers, checksum, encryption, replaces, ballot], which LIST never opens
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import Any
+
+import msgpack
+
+from garage_lite.core.codec import decode, encode
+from garage_lite.core.ids import VersionId
+from garage_lite.core.model.rowkeys import Stamp
+
+TAG = 1
+
+
+class Kind(IntEnum):
+    DELETE_MARKER = 0
+    INLINE = 1
+    """Its bytes are the inline row of the same version id."""
+    BLOCKS = 2
+    """Its block pages are those of the data id equal to the version id."""
+    MULTIPART = 3
+    """Its part list pages name the data ids of its parts."""
+
+
+class Floor(IntEnum):
+    NONE = 0
+    NULL = 1
+    """Null versions below this one are removed (versioning suspended)."""
+    ALL = 2
+    """Everything below this one is removed (versioning off)."""
+
+
+class ChecksumType(IntEnum):
+    FULL_OBJECT = 0
+    COMPOSITE = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Checksum:
+    """An additional checksum as S3 names it."""
+
+    algorithm: str
+    """CRC32, CRC32C, CRC64NVME, SHA1 or SHA256."""
+    value: bytes
+    type: ChecksumType = ChecksumType.FULL_OBJECT
+
+    def pack(self) -> list[Any]:
+        return [self.algorithm, self.value, int(self.type)]
+
+    @classmethod
+    def unpack(cls, data: list[Any] | None) -> Checksum | None:
+        return None if data is None else cls(data[0], data[1], ChecksumType(data[2]))
+
+
+@dataclass(frozen=True, slots=True)
+class Encryption:
+    """SSE-C: how a version's bytes are encrypted with the customer's key, never the key itself."""
+
+    salt: bytes
+    """32 random bytes from which the data key is derived with the customer's key."""
+    verifier: bytes
+    """BLAKE3 keyed hash that tells whether a customer's key is the right one."""
+    key_md5: str
+    """Base64 MD5 of the customer's key, returned to clients as S3 does."""
+
+    def pack(self) -> list[Any]:
+        return [self.salt, self.verifier, self.key_md5]
+
+    @classmethod
+    def unpack(cls, data: list[Any] | None) -> Encryption | None:
+        return None if data is None else cls(data[0], data[1], data[2])
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectMeta:
+    """What a client said of an object, returned as it was said."""
+
+    headers: tuple[tuple[str, str], ...] = ()
+    """Lower-case names: content-type, cache-control, ..., x-amz-meta-*, in order of arrival."""
+    checksum: Checksum | None = None
+    encryption: Encryption | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectVersion:
+    """One version of one object key."""
+
+    stamp: Stamp
+    kind: Kind
+    mtime_ms: int
+    """LastModified."""
+    size: int = 0
+    """Bytes of the object as the client sees it."""
+    etag: bytes = b""
+    """16 bytes; the MD5 of the content, or of the parts' MD5s."""
+    parts: int = 0
+    """Parts of a multipart object, 0 of a simple one (ETag suffix `-N`)."""
+    null: bool = True
+    removed: bool = False
+    settled: bool = False
+    floor: Floor = Floor.NONE
+    meta: ObjectMeta = ObjectMeta()
+    replaces: VersionId | None = None
+    ballot: tuple[int, bytes] | None = None
+
+    @property
+    def id(self) -> VersionId:
+        return self.stamp.id
+
+    @property
+    def has_data(self) -> bool:
+        return self.kind is not Kind.DELETE_MARKER
+
+    @property
+    def etag_text(self) -> str:
+        """The ETag without quotes."""
+        return f"{self.etag.hex()}-{self.parts}" if self.parts else self.etag.hex()
+
+    def encode(self) -> bytes:
+        flags = (1 if self.null else 0) | (2 if self.removed else 0) | (4 if self.settled else 0)
+        meta = self.meta
+        extra = b""
+        if meta != _NO_META or self.replaces or self.ballot:
+            extra = msgpack.packb(
+                [
+                    [list(pair) for pair in meta.headers],
+                    meta.checksum.pack() if meta.checksum else None,
+                    meta.encryption.pack() if meta.encryption else None,
+                    self.replaces,
+                    list(self.ballot) if self.ballot else None,
+                ]
+            )
+        head = [int(self.kind), self.mtime_ms, self.size, self.etag, self.parts]
+        return encode(TAG, [*head, flags, int(self.floor), extra])
+
+    @classmethod
+    def decode(cls, stamp: Stamp, data: bytes) -> ObjectVersion:
+        """`stamp` comes from the row's key. Raises StorageFailed."""
+        kind, mtime_ms, size, etag, parts, flags, floor, extra = decode(data, TAG)
+        meta, replaces, ballot = _NO_META, None, None
+        if extra:
+            headers, checksum, encryption, replaces, ballot = msgpack.unpackb(extra, raw=False)
+            meta = ObjectMeta(
+                tuple((name, value) for name, value in headers),
+                Checksum.unpack(checksum),
+                Encryption.unpack(encryption),
+            )
+        return cls(
+            stamp,
+            Kind(kind),
+            mtime_ms,
+            size,
+            etag,
+            parts,
+            bool(flags & 1),
+            bool(flags & 2),
+            bool(flags & 4),
+            Floor(floor),
+            meta,
+            replaces,
+            tuple(ballot) if ballot else None,
+        )
+
+    def merge(self, other: ObjectVersion) -> ObjectVersion:
+        """Join of two copies of the same version (equal stamps)."""
+        if self == other:
+            return self
+        base = max(self, other, key=lambda version: _fixed_part(version))
+        return replace(
+            base,
+            removed=self.removed or other.removed,
+            settled=self.settled or other.settled,
+            floor=max(self.floor, other.floor),
+            ballot=max(self.ballot or (0, b""), other.ballot or (0, b"")) if (self.ballot or other.ballot) else None,
+        )
+
+
+_NO_META = ObjectMeta()
+
+
+def _fixed_part(version: ObjectVersion) -> bytes:
+    """What of a version never changes; differs between copies only by a fault, decided by order."""
+    return replace(version, removed=False, settled=False, floor=Floor.NONE, ballot=None).encode()
+
+
+def survivors(versions: list[ObjectVersion]) -> list[ObjectVersion]:
+    """Of the versions of one key, newest first, those that no floor or removal takes away.
+
+    A removed version that no floor covers stays as a row (its `removed` must reach every
+    replica) but is not among the survivors.
+    """
+    alive: list[ObjectVersion] = []
+    replaced = {version.replaces for version in versions if version.replaces}
+    all_below = null_below = False
+    for version in versions:
+        if all_below:
+            break
+        if not (version.removed or version.id in replaced or (null_below and version.null)):
+            alive.append(version)
+        all_below = version.floor is Floor.ALL
+        null_below = null_below or version.floor is Floor.NULL
+    return alive
+
+
+def below_floor(versions: list[ObjectVersion]) -> list[ObjectVersion]:
+    """Of the versions of one key, newest first, those whose rows a floor lets go at once."""
+    gone: list[ObjectVersion] = []
+    all_below = null_below = False
+    for version in versions:
+        if all_below or (null_below and version.null):
+            gone.append(version)
+        all_below = all_below or version.floor is Floor.ALL
+        null_below = null_below or version.floor is Floor.NULL
+    return gone
