@@ -1,0 +1,1 @@
+"""Mirrors the tree of garage_lite; see README, "Test it"."""
