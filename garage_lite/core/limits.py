@@ -35,6 +35,8 @@ CLOCK_SKEW_SECONDS_MAX: Final = 900
 
 # --- data
 BLOCK_BYTES: Final = MIB
+BLOCK_BYTES_MAX: Final = 64 * MIB
+"""What `block_size` may be set to, and the most that is ever expanded from a compressed block."""
 INLINE_BYTES_MAX: Final = 3 * KIB
 """Objects up to here live in the metadata log."""
 BLOCKS_IN_FLIGHT_PER_REQUEST: Final = 3
