@@ -68,8 +68,15 @@ class Bucket:
     @classmethod
     def decode(cls, bucket: BucketId, data: bytes) -> Bucket:
         created, deleted, aliases, local, keys, *settings = decode(data, TAG)
-        maps = (LwwMap.unpack(aliases), LwwMap.unpack(local), LwwMap.unpack(keys))
-        return cls(bucket, created, deleted, *maps, *(Lww.unpack(item) for item in settings))
+        return cls(
+            bucket,
+            created,
+            deleted,
+            LwwMap.unpack(aliases),
+            LwwMap.unpack(local),
+            LwwMap.unpack(keys),
+            *(Lww.unpack(item) for item in settings),
+        )
 
     def merge(self, other: Bucket) -> Bucket:
         """Deleted absorbs; the earliest creation counts; registers by their own rule."""

@@ -13,11 +13,11 @@ TAG = 1
 
 
 class Counters(NamedTuple):
-    """Changes add up: `Counters(objects=1, bytes=10)` is one more object of 10 bytes."""
+    """Changes add up: `Counters(objects=1, total_bytes=10)` is one more object of 10 bytes."""
 
     objects: int = 0
     """Keys whose current version has data."""
-    bytes: int = 0
+    total_bytes: int = 0
     """Of all versions that are kept."""
     uploads: int = 0
     """Open multipart uploads."""

@@ -39,8 +39,16 @@ class AccessKey:
     @classmethod
     def decode(cls, key_id: str, data: bytes) -> AccessKey:
         secret, created, deleted, name, expiration, create, local = decode(data, TAG)
-        registers = (Lww.unpack(name), Lww.unpack(expiration), Lww.unpack(create))
-        return cls(key_id, secret, created, deleted, *registers, LwwMap.unpack(local))
+        return cls(
+            key_id,
+            secret,
+            created,
+            deleted,
+            Lww.unpack(name),
+            Lww.unpack(expiration),
+            Lww.unpack(create),
+            LwwMap.unpack(local),
+        )
 
     def merge(self, other: AccessKey) -> AccessKey:
         """Deleted absorbs (and forgets the secret); registers by their own rule."""

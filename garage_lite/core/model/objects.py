@@ -183,7 +183,9 @@ class ObjectVersion:
             removed=self.removed or other.removed,
             settled=self.settled or other.settled,
             floor=max(self.floor, other.floor),
-            ballot=max(self.ballot or (0, b""), other.ballot or (0, b"")) if (self.ballot or other.ballot) else None,
+            ballot=max(self.ballot or (0, b""), other.ballot or (0, b""))
+            if (self.ballot or other.ballot)
+            else None,
         )
 
 

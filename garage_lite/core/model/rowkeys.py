@@ -53,7 +53,7 @@ class Table(IntEnum):
     RESYNC = 0x81
     """block hash -> when it is due and how often it failed."""
     CASCADE = 0x82
-    """bucket id | data, version or upload id -> `CascadeKind`: removed, what it owns goes next."""
+    """bucket id | data, version or upload id | `CascadeKind`: removed, what it owns goes next."""
     TOMBSTONE = 0x83
     """due time, us (8) | row key: tombstones to forget."""
     NODE = 0x84
@@ -61,7 +61,7 @@ class Table(IntEnum):
 
 
 class CascadeKind:
-    """The value of a cascade row: what kind of thing was removed. Eaten by workers/cascade.py."""
+    """The end of a cascade row's key: what kind of thing was removed."""
 
     DATA: Final = b"d"
     """A data id: its pages go, its block references are marked deleted."""
@@ -221,8 +221,14 @@ def block_ref_row(block: BlockHash, data: DataId) -> bytes:
     return block_refs_prefix(block) + data
 
 
-def cascade_row(bucket: BucketId, removed: bytes) -> bytes:
-    return bytes((Table.CASCADE, 0)) + bucket + removed
+def cascade_row(bucket: BucketId, removed: bytes, kind: bytes) -> bytes:
+    """`removed` is the 16-byte data, version or upload id; `kind` a `CascadeKind`."""
+    return local_row(Table.CASCADE, bucket + removed + kind)
+
+
+def cascade_of(row_key: bytes) -> tuple[BucketId, bytes, bytes]:
+    """Bucket, removed id and kind of a cascade row's key."""
+    return BucketId(row_key[2:34]), row_key[34:50], row_key[50:]
 
 
 def everywhere_row(table: Table, own: bytes) -> bytes:

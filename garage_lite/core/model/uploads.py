@@ -133,9 +133,7 @@ class Part:
 
     def encode(self) -> bytes:
         checksum = self.checksum.pack() if self.checksum else None
-        return encode(
-            TAG, [self.data, self.size, self.etag, self.mtime_ms, checksum, self.removed]
-        )
+        return encode(TAG, [self.data, self.size, self.etag, self.mtime_ms, checksum, self.removed])
 
     @classmethod
     def decode(cls, data: bytes) -> Part:

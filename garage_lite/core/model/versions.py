@@ -61,7 +61,13 @@ class PartEntry:
 def encode_part_list(parts: Sequence[PartEntry]) -> bytes:
     """At most LIST_PARTS parts."""
     rows = [
-        [part.number, part.data, part.size, part.etag, part.checksum.pack() if part.checksum else None]
+        [
+            part.number,
+            part.data,
+            part.size,
+            part.etag,
+            part.checksum.pack() if part.checksum else None,
+        ]
         for part in parts
     ]
     return encode(TAG, [rows])
@@ -102,7 +108,9 @@ class Pending:
 
     def merge(self, other: Pending) -> Pending:
         """The further state wins, then the later lease."""
-        return max(self, other, key=lambda row: (row.state, row.lease_until_ms, row.writer, row.boot))
+        return max(
+            self, other, key=lambda row: (row.state, row.lease_until_ms, row.writer, row.boot)
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,70 @@
+"""This node's replica of the tables: updates in, one durable record out.
+
+Knows the metadata store and the rules of core/table; knows no peer. Between reading the rows a
+change depends on and entering the result in the writers' view nothing else runs, so a guard that
+has looked at the writers' view decides for good.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+
+from garage_lite.core.disk.metadata import MetadataStore
+from garage_lite.core.model.rowkeys import Table
+from garage_lite.core.table.apply import plan_changes
+from garage_lite.core.table.schema import Change, View, is_everywhere
+
+Guard = Callable[[], None]
+Listener = Callable[[bytes, bytes | None], None]
+
+
+class LatestView:
+    """Rows as the next writer must see them, durable or not yet."""
+
+    def __init__(self, store: MetadataStore) -> None:
+        self._store = store
+
+    def get(self, key: bytes) -> bytes | None:
+        return self._store.get(key, latest=True)
+
+    def with_prefix(self, prefix: bytes) -> list[tuple[bytes, bytes]]:
+        return self._store.with_prefix(prefix, latest=True)
+
+    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[list[bytes], list[bytes]]]:
+        return self._store.scan(start, end, latest=True)
+
+
+class Replica:
+    """Applies changes to this node's rows and tells who listens to the tables on every node."""
+
+    def __init__(self, store: MetadataStore) -> None:
+        self.latest: View = LatestView(store)
+        self.durable: View = store
+        self.cascades = asyncio.Event()
+        """Set whenever a commit may have left work for the cascade worker."""
+        self._store = store
+        self._listeners: list[Listener] = []
+
+    def listen(self, listener: Listener) -> None:
+        """`listener(key, value)` runs after each durable change of a row that every node holds."""
+        self._listeners.append(listener)
+
+    async def apply(
+        self, changes: Sequence[Change], now_ms: int, guard: Guard | None, deletes_only: bool
+    ) -> None:
+        """Durable on return. Raises what `guard` raises, DiskFull, StorageFailed, Unavailable;
+        then nothing has changed, except after StorageFailed (unknown)."""
+        await self._store.room()
+        if guard is not None:
+            guard()
+        rows = plan_changes(changes, self.latest, now_ms)
+        if not rows:
+            return
+        await self._store.commit(rows, reserve=deletes_only)
+        for key, value in rows:
+            if is_everywhere(key):
+                for listener in self._listeners:
+                    listener(key, value)
+            elif key[0] == Table.CASCADE and value is not None:
+                self.cascades.set()

@@ -1,0 +1,228 @@
+"""What a set of updates does to this node's rows, with every derived change, as one record.
+
+Pure: takes the updates, a view of the rows and the time; gives the rows to commit. Derived
+changes ride in the record of the row that causes them, so a crash can't part the two:
+
+- a version under a floor goes at once with its inline bytes; its blocks or parts by a cascade;
+- pending data that is removed goes by a cascade; so do a removed upload's parts, a replaced
+  part's data, and the part rows of a completed upload;
+- a block whose last live reference went is queued for the resync worker, after the delay;
+- the bucket's counters follow every change of what they count;
+- a row that only says "removed" is queued to be forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from garage_lite.core.block.resync import deletion_rows
+from garage_lite.core.ids import BlockHash, BucketId, DataId
+from garage_lite.core.model import rowkeys
+from garage_lite.core.model.counters import Counters
+from garage_lite.core.model.objects import Floor, Kind, ObjectVersion, below_floor, survivors
+from garage_lite.core.model.rowkeys import CascadeKind, Table, stamp_of
+from garage_lite.core.model.uploads import Part, Upload, UploadState
+from garage_lite.core.model.versions import BlockRef, Pending, PendingState
+from garage_lite.core.table.schema import Change, Removal, Update, View, is_local, merge_rows
+
+TOMBSTONE_DELAY_MS: Final = 25 * 3_600_000
+"""A day, and longer than any message may live: after it no replica can bring an older row back."""
+
+
+@dataclass(slots=True)
+class _Plan:
+    """The record being put together; reads see it over the view."""
+
+    view: View
+    now_ms: int
+    rows: dict[bytes, bytes | None] = field(default_factory=dict)
+    counters: dict[BucketId, Counters] = field(default_factory=dict)
+
+    def get(self, key: bytes) -> bytes | None:
+        return self.rows[key] if key in self.rows else self.view.get(key)
+
+    def siblings(self, prefix: bytes) -> list[tuple[bytes, bytes]]:
+        """The rows under a bloom prefix as they will be, ascending."""
+        rows = dict(self.view.with_prefix(prefix))
+        suffix = rowkeys.SUFFIX_BYTES[prefix[0]]
+        for key, value in self.rows.items():
+            if len(key) == len(prefix) + suffix and key.startswith(prefix):
+                if value is None:
+                    rows.pop(key, None)
+                else:
+                    rows[key] = value
+        return sorted(rows.items())
+
+    def count(self, bucket: BucketId, change: Counters) -> None:
+        before = self.counters.get(bucket, Counters())
+        self.counters[bucket] = Counters(*map(sum, zip(before, change, strict=True)))
+
+    def cascade(self, bucket: BucketId, removed: bytes, kind: bytes) -> None:
+        self.rows[rowkeys.cascade_row(bucket, removed, kind)] = b"\x01"
+
+    def forget_later(self, key: bytes) -> None:
+        due_us = (self.now_ms + TOMBSTONE_DELAY_MS) * 1000
+        self.rows[rowkeys.local_row(Table.TOMBSTONE, due_us.to_bytes(8, "big") + key)] = b"\x01"
+
+
+def plan_changes(
+    changes: Sequence[Change], view: View, now_ms: int
+) -> list[tuple[bytes, bytes | None]]:
+    """The rows to commit (None: drop) for `changes`; empty when nothing changes.
+
+    `view` must be the writers' view. Raises StorageFailed if a row can't be read.
+    """
+    plan = _Plan(view, now_ms)
+    before: dict[bytes, bytes | None] = {}
+    objects: dict[bytes, list[tuple[bytes, bytes]]] = {}
+    for change in changes:
+        key = change.key
+        table = key[0]
+        if table == Table.OBJECT:
+            prefix = key[: -rowkeys.STAMP_BYTES]
+            if prefix not in objects:
+                objects[prefix] = view.with_prefix(prefix)
+        if is_local(key):
+            plan.rows[key] = (change.value or None) if isinstance(change, Update) else None
+            continue
+        old = plan.get(key)
+        new = None if isinstance(change, Removal) else merge_rows(key, old, change.value)
+        if new != old:
+            before.setdefault(key, old)
+            plan.rows[key] = new
+    _derive(plan, before, objects)
+    for bucket, change_of in plan.counters.items():
+        if any(change_of):
+            row = rowkeys.counter_row(bucket)
+            stored = view.get(row)
+            counted = Counters.decode(stored) if stored is not None else Counters()
+            plan.rows[row] = counted.plus(change_of).encode()
+    return list(plan.rows.items())
+
+
+def _derive(
+    plan: _Plan,
+    before: dict[bytes, bytes | None],
+    objects: dict[bytes, list[tuple[bytes, bytes]]],
+) -> None:
+    for key, old in before.items():
+        table = key[0]
+        new = plan.rows[key]
+        if table == Table.PENDING:
+            _pending_changed(plan, key, old, new)
+        elif table == Table.BLOCK_REF:
+            _block_ref_changed(plan, key, old, new)
+        elif table == Table.UPLOAD:
+            _upload_changed(plan, key, old, new)
+        elif table == Table.PART:
+            _part_changed(plan, key, old, new)
+    for prefix, rows in objects.items():
+        _object_changed(plan, prefix, rows)
+
+
+def _versions(rows: Iterable[tuple[bytes, bytes]]) -> list[ObjectVersion]:
+    return [ObjectVersion.decode(stamp_of(key), value) for key, value in rows]
+
+
+def _held(versions: list[ObjectVersion]) -> Counters:
+    alive = survivors(versions)
+    current = 1 if alive and alive[0].has_data else 0
+    return Counters(objects=current, total_bytes=sum(version.size for version in alive))
+
+
+def _object_changed(plan: _Plan, prefix: bytes, rows_before: list[tuple[bytes, bytes]]) -> None:
+    """Prune what a floor lets go, drop the data of what was removed, count the difference."""
+    bucket = BucketId(prefix[2:34])
+    was = _versions(rows_before)
+    now = _versions(plan.siblings(prefix))
+    gone = below_floor(now)
+    for version in gone:
+        plan.rows[rowkeys.object_row(prefix, version.stamp)] = None
+    kept_before = {version.stamp for version in was if not version.removed}
+    for version in now:
+        newly_removed = version.removed and version.stamp in kept_before
+        if newly_removed or (version in gone and not version.removed):
+            _drop_data(plan, bucket, version)
+    if len(now) - len(gone) == 1 and now[0].kind is Kind.DELETE_MARKER:
+        row = rowkeys.object_row(prefix, now[0].stamp)
+        if row in plan.rows and now[0].floor is Floor.ALL:
+            plan.forget_later(row)
+    for version in now:
+        row = rowkeys.object_row(prefix, version.stamp)
+        if version.removed and version not in gone and row in plan.rows:
+            plan.forget_later(row)
+    change = [new - old for new, old in zip(_held(now), _held(was), strict=True)]
+    plan.count(bucket, Counters(*change))
+
+
+def _drop_data(plan: _Plan, bucket: BucketId, version: ObjectVersion) -> None:
+    if version.kind is Kind.INLINE:
+        plan.rows[rowkeys.inline_row(bucket, version.id)] = None
+    elif version.kind is Kind.BLOCKS:
+        plan.cascade(bucket, version.id, CascadeKind.DATA)
+    elif version.kind is Kind.MULTIPART:
+        plan.cascade(bucket, version.id, CascadeKind.PARTS)
+
+
+def _pending_changed(plan: _Plan, key: bytes, old: bytes | None, new: bytes | None) -> None:
+    bucket, data = BucketId(key[2:34]), DataId(key[34:])
+    if new is not None and Pending.decode(new).state is PendingState.REMOVED:
+        plan.rows[key] = new = None
+        plan.cascade(bucket, data, CascadeKind.DATA)
+    plan.count(bucket, Counters(pending=(new is not None) - (old is not None)))
+
+
+def _block_ref_changed(plan: _Plan, key: bytes, old: bytes | None, new: bytes | None) -> None:
+    """Queue the block where this was its last live reference."""
+    was_live = old is not None and not BlockRef.decode(old).deleted
+    deleted = new is None or BlockRef.decode(new).deleted
+    if not deleted:
+        return
+    if new is not None:
+        plan.forget_later(key)
+    if was_live and not any(
+        not BlockRef.decode(value).deleted for _, value in plan.siblings(key[:-16])
+    ):
+        plan.rows.update(deletion_rows(BlockHash(key[2:-16]), plan.now_ms * 1000))
+
+
+def _upload_changed(plan: _Plan, key: bytes, old: bytes | None, new: bytes | None) -> None:
+    bucket = BucketId(key[2:34])
+    upload = rowkeys.upload_id_of(key)
+    was_open = old is not None and Upload.decode(old).state <= UploadState.FENCED
+    state = Upload.decode(new).state if new is not None else UploadState.REMOVED
+    plan.count(bucket, Counters(uploads=(state <= UploadState.FENCED) - was_open))
+    if new is None:
+        return
+    if state is UploadState.REMOVED:
+        plan.cascade(bucket, upload, CascadeKind.UPLOAD)
+        plan.forget_later(key)
+    elif state is UploadState.COMPLETED and was_open:
+        plan.cascade(bucket, upload, CascadeKind.COMPLETED)
+        plan.forget_later(key)
+
+
+def _part_changed(plan: _Plan, key: bytes, old: bytes | None, new: bytes | None) -> None:
+    """Only the newest row of a part number stays; the data of the others goes."""
+    bucket = BucketId(key[2:34])
+    was = Part.decode(old) if old is not None else None
+    if new is None:
+        if was is not None:
+            plan.count(bucket, Counters(parts=-1, part_bytes=-was.size))
+        return
+    number_prefix = key[: -rowkeys.STAMP_BYTES]
+    rows = {
+        row: value
+        for keys, values in plan.view.scan(number_prefix, rowkeys.after_prefix(number_prefix))
+        for row, value in zip(keys, values, strict=True)
+    }
+    rows[key] = new
+    if was is None:
+        plan.count(bucket, Counters(parts=1, part_bytes=Part.decode(new).size))
+    for row in sorted(rows)[1:]:
+        replaced = Part.decode(rows[row])
+        plan.rows[row] = None
+        plan.cascade(bucket, replaced.data, CascadeKind.DATA)
+        plan.count(bucket, Counters(parts=-1, part_bytes=-replaced.size))
