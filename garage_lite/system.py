@@ -1,0 +1,23 @@
+"""The machine's clock and randomness: the real Clock and Entropy. Nothing else reads either."""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+
+class SystemClock:
+    """`Clock` on the operating system's wall clock and monotonic clock."""
+
+    def now_us(self) -> int:
+        return time.time_ns() // 1000
+
+    def monotonic_us(self) -> int:
+        return time.monotonic_ns() // 1000
+
+
+class SystemEntropy:
+    """`Entropy` on the operating system's generator."""
+
+    def token(self, length: int) -> bytes:
+        return secrets.token_bytes(length)
