@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Any
+from typing import Any, Final
 
 import msgpack
 
@@ -22,6 +22,7 @@ from garage_lite.core.ids import VersionId
 from garage_lite.core.model.rowkeys import Stamp
 
 TAG = 1
+NULL_VERSION_ID: Final = "null"
 
 
 class Kind(IntEnum):
@@ -120,8 +121,19 @@ class ObjectVersion:
         return self.stamp.id
 
     @property
+    def version_id(self) -> str:
+        """As clients know it: "null", or 32 hex digits."""
+        return NULL_VERSION_ID if self.null else self.stamp.id.hex()
+
+    @property
     def has_data(self) -> bool:
         return self.kind is not Kind.DELETE_MARKER
+
+    @property
+    def is_tombstone(self) -> bool:
+        """Whether it only says that all before it is removed: no client ever sees it, whereas a
+        delete marker of a versioned bucket is listed."""
+        return self.kind is Kind.DELETE_MARKER and self.floor is Floor.ALL
 
     @property
     def etag_text(self) -> str:
@@ -217,11 +229,15 @@ def survivors(versions: list[ObjectVersion]) -> list[ObjectVersion]:
 
 
 def below_floor(versions: list[ObjectVersion]) -> list[ObjectVersion]:
-    """Of the versions of one key, newest first, those whose rows a floor lets go at once."""
+    """Of the versions of one key, newest first, those whose rows a floor lets go at once.
+
+    A null version under `Floor.NULL` that is itself a floor of everything stays as a row: without
+    it a version below, met later, would come back.
+    """
     gone: list[ObjectVersion] = []
     all_below = null_below = False
     for version in versions:
-        if all_below or (null_below and version.null):
+        if all_below or (null_below and version.null and version.floor is not Floor.ALL):
             gone.append(version)
         all_below = all_below or version.floor is Floor.ALL
         null_below = null_below or version.floor is Floor.NULL

@@ -140,10 +140,10 @@ def _object_changed(plan: _Plan, prefix: bytes, rows_before: list[tuple[bytes, b
     gone = below_floor(now)
     for version in gone:
         plan.rows[rowkeys.object_row(prefix, version.stamp)] = None
-    kept_before = {version.stamp for version in was if not version.removed}
+    alive = {version.stamp for version in survivors(now)}
+    dead_before = {version.stamp for version in was} - {v.stamp for v in survivors(was)}
     for version in now:
-        newly_removed = version.removed and version.stamp in kept_before
-        if newly_removed or (version in gone and not version.removed):
+        if version.stamp not in alive and version.stamp not in dead_before:
             _drop_data(plan, bucket, version)
     if len(now) - len(gone) == 1 and now[0].kind is Kind.DELETE_MARKER:
         row = rowkeys.object_row(prefix, now[0].stamp)
