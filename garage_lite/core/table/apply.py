@@ -199,7 +199,7 @@ def _upload_changed(plan: _Plan, key: bytes, old: bytes | None, new: bytes | Non
     if state is UploadState.REMOVED:
         plan.cascade(bucket, upload, CascadeKind.UPLOAD)
         plan.forget_later(key)
-    elif state is UploadState.COMPLETED and was_open:
+    elif state is UploadState.COMPLETED:
         plan.cascade(bucket, upload, CascadeKind.COMPLETED)
         plan.forget_later(key)
 

@@ -1,0 +1,178 @@
+"""Cascades, tombstones and lost data on real tables: in the end nothing is left behind."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from garage_lite.core.block.resync import block_of
+from garage_lite.core.ids import BlockHash, BucketId, DataId, NodeId, VersionId
+from garage_lite.core.model import rowkeys
+from garage_lite.core.model.objects import Floor, Kind, ObjectVersion
+from garage_lite.core.model.rowkeys import Stamp, Table
+from garage_lite.core.model.uploads import Part, Upload, UploadState
+from garage_lite.core.model.versions import (
+    BlockEntry,
+    BlockRef,
+    PartEntry,
+    Pending,
+    PendingState,
+    encode_page,
+    encode_part_list,
+)
+from garage_lite.core.table.apply import TOMBSTONE_DELAY_MS
+from garage_lite.core.table.schema import Change, Update
+from garage_lite.core.workers.cascade import Cascade
+from garage_lite.core.workers.pending import LostData
+from garage_lite.core.workers.tombstones import Tombstones
+from tests.core.tables_on_disk import TablesOnDisk, TurnedClock
+
+BUCKET = BucketId(bytes(range(1, 33)))
+NODE = NodeId(b"n" * 32)
+KEPT = {Table.COUNTER, Table.NODE, Table.RESYNC, Table.RESYNC_DUE}
+
+
+def block(number: int) -> BlockHash:
+    return BlockHash(number.to_bytes(32, "big"))
+
+
+def ident(number: int) -> VersionId:
+    return VersionId(number.to_bytes(16, "big"))
+
+
+def data_rows(data: DataId, blocks: list[BlockHash]) -> list[Change]:
+    changes: list[Change] = []
+    for at, name in enumerate(blocks):
+        page = rowkeys.page_row(BUCKET, data, end=10 * (at + 1))
+        changes.append(Update(page, encode_page([BlockEntry(10, name)])))
+        changes.append(Update(rowkeys.block_ref_row(name, data), BlockRef(BUCKET).encode()))
+    return changes
+
+
+def object_row(clock: int, kind: Kind, number: int) -> Update:
+    version = ObjectVersion(Stamp(clock, 0, ident(number)), kind, 0, 10, floor=Floor.ALL)
+    prefix = rowkeys.object_prefix(BUCKET, b"film")
+    return Update(rowkeys.object_row(prefix, version.stamp), version.encode())
+
+
+async def left(world: TablesOnDisk) -> set[int]:
+    return {table for table in Table if await world.rows(table)}
+
+
+async def forget(world: TablesOnDisk) -> None:
+    world.clock.us += TOMBSTONE_DELAY_MS * 1000 + 1
+    await Tombstones(world.tables).run()
+
+
+async def test_a_deleted_object_of_many_blocks_leaves_nothing_but_the_queue(
+    tmp_path: Path,
+) -> None:
+    world = await TablesOnDisk.open(tmp_path / "meta")
+    blocks = [block(number) for number in range(1500)]
+    changes = data_rows(DataId(ident(1)), blocks)
+    for at in range(0, len(changes), 500):
+        await world.tables.write(changes[at : at + 500])
+    await world.tables.write([object_row(1, Kind.BLOCKS, 1)])
+    await world.tables.write([object_row(2, Kind.DELETE_MARKER, 2)])
+    assert await Cascade(world.tables).run() == 1
+    assert {block_of(key) for key in await world.rows(Table.RESYNC)} == set(blocks)
+    assert not await world.rows(Table.PAGE)
+    await forget(world)
+    assert await left(world) <= KEPT
+    await world.close()
+
+
+async def test_a_block_that_another_object_uses_is_not_queued(tmp_path: Path) -> None:
+    world = await TablesOnDisk.open(tmp_path / "meta")
+    shared, own = block(1), block(2)
+    await world.tables.write(data_rows(DataId(ident(1)), [shared, own, own]))
+    await world.tables.write(data_rows(DataId(ident(9)), [shared]))
+    await world.tables.write([object_row(1, Kind.BLOCKS, 1)])
+    await world.tables.write([object_row(2, Kind.DELETE_MARKER, 2)])
+    await Cascade(world.tables).run()
+    assert {block_of(key) for key in await world.rows(Table.RESYNC)} == {own}
+    await world.close()
+
+
+async def test_a_completed_upload_lets_go_only_of_what_it_did_not_name(tmp_path: Path) -> None:
+    world = await TablesOnDisk.open(tmp_path / "meta")
+    upload = Upload(UploadState.OPEN, 0, "GK")
+    row = rowkeys.upload_row(BUCKET, b"film", ident(1))
+    changes: list[Change] = [Update(row, upload.encode())]
+    for number in (1, 2):
+        data = DataId(ident(10 + number))
+        part = Part(data, 10, b"e" * 16, 0)
+        stamp = Stamp(number, 0, ident(20 + number))
+        changes += data_rows(data, [block(number)])
+        changes.append(Update(rowkeys.part_row(BUCKET, ident(1), number, stamp), part.encode()))
+    await world.tables.write(changes)
+    named = PartEntry(1, DataId(ident(11)), 10, b"e" * 16)
+    await world.tables.write(
+        [
+            Update(rowkeys.part_list_row(BUCKET, ident(1), end=10), encode_part_list([named])),
+            Update(row, replace(upload, state=UploadState.COMPLETED).encode()),
+            object_row(5, Kind.MULTIPART, 1),
+        ]
+    )
+    await Cascade(world.tables).run()
+    assert not await world.rows(Table.PART)
+    assert {block_of(key) for key in await world.rows(Table.RESYNC)} == {block(2)}
+    await world.tables.write([object_row(6, Kind.DELETE_MARKER, 2)])
+    await Cascade(world.tables).run()
+    assert {block_of(key) for key in await world.rows(Table.RESYNC)} == {block(1), block(2)}
+    await forget(world)
+    assert await left(world) <= KEPT
+    await world.close()
+
+
+async def test_an_overwrite_before_the_completed_cascade_is_eaten_leaks_nothing(
+    tmp_path: Path,
+) -> None:
+    world = await TablesOnDisk.open(tmp_path / "meta")
+    upload = Upload(UploadState.OPEN, 0, "GK")
+    row = rowkeys.upload_row(BUCKET, b"film", ident(1))
+    part = Part(DataId(ident(11)), 10, b"e" * 16, 0)
+    part_row = rowkeys.part_row(BUCKET, ident(1), 1, Stamp(1, 0, ident(21)))
+    named = PartEntry(1, part.data, 10, b"e" * 16)
+    await world.tables.write(
+        [
+            Update(row, replace(upload, state=UploadState.COMPLETED).encode()),
+            *data_rows(part.data, [block(1)]),
+            Update(part_row, part.encode()),
+            Update(rowkeys.part_list_row(BUCKET, ident(1), end=10), encode_part_list([named])),
+            object_row(5, Kind.MULTIPART, 1),
+        ]
+    )
+    await world.tables.write([object_row(6, Kind.DELETE_MARKER, 2)])
+    await Cascade(world.tables).run()
+    await forget(world)
+    assert await left(world) <= KEPT
+    await world.close()
+
+
+async def test_data_of_an_earlier_run_is_lost_and_of_this_run_is_not(tmp_path: Path) -> None:
+    clock = TurnedClock()
+    world = await TablesOnDisk.open(tmp_path / "meta", clock)
+    rows = {}
+    for number, boot in ((1, b"before"), (2, b"now")):
+        data = DataId(ident(number))
+        rows[boot] = rowkeys.pending_row(BUCKET, data)
+        pending = Pending(PendingState.WRITING, 0, NODE, boot)
+        update = Update(rows[boot], pending.encode())
+        await world.tables.write([update, *data_rows(data, [block(number)])])
+    assert await LostData(world.tables, NODE, b"now").run() == 1
+    assert list(await world.rows(Table.PENDING)) == [rows[b"now"]]
+    await Cascade(world.tables).run()
+    assert {block_of(key) for key in await world.rows(Table.RESYNC)} == {block(1)}
+    await world.close()
+
+
+async def test_stamps_go_on_rising_after_a_restart_with_a_clock_set_back(tmp_path: Path) -> None:
+    world = await TablesOnDisk.open(tmp_path / "meta")
+    before = world.tables.stamp()
+    await world.tables.write([object_row(before, Kind.INLINE, 1)])
+    await world.store.close()
+    back = TurnedClock(world.clock.us - 3_600_000_000)
+    world = await TablesOnDisk.open(tmp_path / "meta", back)
+    assert world.tables.stamp() > before
+    await world.close()
