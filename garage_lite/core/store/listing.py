@@ -1,0 +1,107 @@
+"""ListObjects and ListObjectVersions: read rows in order until a page is built.
+
+Reads what is durable. Knows when to read on and when to seek; what a page holds is decided in
+`listing_pages.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Final, Protocol
+
+from garage_lite.core.ids import BucketId
+from garage_lite.core.limits import LIST_KEYS_MAX
+from garage_lite.core.model.rowkeys import STAMP_BYTES, Table
+from garage_lite.core.store.listing_pages import (
+    ListPage,
+    ObjectPageBuilder,
+    VersionPage,
+    VersionPageBuilder,
+)
+from garage_lite.core.store.window import Window
+
+_READ_ON_BATCHES: Final = 3
+"""Batches of rows that don't matter which are read before seeking: a seek costs about as much
+as reading a few."""
+_YIELD_BATCHES: Final = 8
+"""Batches (of some 32 rows) between two turns of the event loop: under a millisecond of work."""
+
+
+class Rows(Protocol):
+    """What a listing needs of core/cluster/tables.py."""
+
+    def scan(self, start: bytes, end: bytes) -> AsyncIterator[tuple[list[bytes], list[bytes]]]: ...
+
+
+class _Builder(Protocol):
+    done: bool
+    resume: bytes
+
+    def feed(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None: ...
+
+
+class Listing:
+    """Lists the objects of a bucket. The caller has checked that the bucket exists."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    async def objects(
+        self,
+        bucket: BucketId,
+        *,
+        prefix: bytes = b"",
+        delimiter: bytes = b"",
+        after: bytes = b"",
+        inclusive: bool = False,
+        limit: int = LIST_KEYS_MAX,
+    ) -> ListPage:
+        """The keys that have a current version with data, and common prefixes, greater than
+        `after` (`inclusive`: or equal), in byte order; `limit` counts both together.
+
+        Raises StorageFailed where a row can't be read.
+        """
+        window = Window(Table.OBJECT, bucket, prefix, delimiter, STAMP_BYTES)
+        builder = ObjectPageBuilder(window, after, inclusive, limit)
+        await self._fill(builder, window.end)
+        return builder.page
+
+    async def versions(
+        self,
+        bucket: BucketId,
+        *,
+        prefix: bytes = b"",
+        delimiter: bytes = b"",
+        key_marker: bytes = b"",
+        version_marker: str | None = None,
+        limit: int = LIST_KEYS_MAX,
+    ) -> VersionPage:
+        """All versions and delete markers, keys in byte order, newest first under each; from
+        after `version_marker` (an id or "null") of `key_marker`, or after all versions of it.
+
+        Raises StorageFailed where a row can't be read.
+        """
+        window = Window(Table.OBJECT, bucket, prefix, delimiter, STAMP_BYTES)
+        builder = VersionPageBuilder(window, key_marker, version_marker, limit)
+        await self._fill(builder, window.end)
+        return builder.page
+
+    async def _fill(self, builder: _Builder, end: bytes) -> None:
+        turns = 0
+        seek = not builder.done
+        while seek and builder.resume < end:
+            seek = False
+            idle = 0
+            async for keys, values in self._rows.scan(builder.resume, end):
+                if keys[-1] < builder.resume:
+                    idle += 1
+                    seek = idle == _READ_ON_BATCHES
+                else:
+                    idle = 0
+                    builder.feed(keys, values)
+                if builder.done or seek:
+                    break
+                turns += 1
+                if turns % _YIELD_BATCHES == 0:
+                    await asyncio.sleep(0)
