@@ -28,7 +28,7 @@ class Counters(NamedTuple):
     """Uploads in progress that are not multipart."""
 
     def plus(self, change: Counters) -> Counters:
-        return Counters(*(max(0, mine + more) for mine, more in zip(self, change, strict=True)))
+        return Counters(*[max(0, mine + more) for mine, more in zip(self, change, strict=True)])
 
     def encode(self) -> bytes:
         return encode(TAG, list(self))

@@ -56,8 +56,10 @@ class _Plan:
         return sorted(rows.items())
 
     def count(self, bucket: BucketId, change: Counters) -> None:
-        before = self.counters.get(bucket, Counters())
-        self.counters[bucket] = Counters(*map(sum, zip(before, change, strict=True)))
+        before = self.counters.get(bucket)
+        if before is not None:
+            change = Counters(*map(sum, zip(before, change, strict=True)))
+        self.counters[bucket] = change
 
     def cascade(self, bucket: BucketId, removed: bytes, kind: bytes) -> None:
         self.rows[rowkeys.cascade_row(bucket, removed, kind)] = b"\x01"
@@ -126,35 +128,46 @@ def _versions(rows: Iterable[tuple[bytes, bytes]]) -> list[ObjectVersion]:
     return [ObjectVersion.decode(stamp_of(key), value) for key, value in rows]
 
 
-def _held(versions: list[ObjectVersion]) -> Counters:
-    alive = survivors(versions)
-    current = 1 if alive and alive[0].has_data else 0
-    return Counters(objects=current, total_bytes=sum(version.size for version in alive))
-
-
 def _object_changed(plan: _Plan, prefix: bytes, rows_before: list[tuple[bytes, bytes]]) -> None:
     """Prune what a floor lets go, drop the data of what was removed, count the difference."""
     bucket = BucketId(prefix[2:34])
     was = _versions(rows_before)
     now = _versions(plan.siblings(prefix))
+    alive_before, alive = survivors(was), survivors(now)
     gone = below_floor(now)
     for version in gone:
         plan.rows[rowkeys.object_row(prefix, version.stamp)] = None
-    alive = {version.stamp for version in survivors(now)}
-    dead_before = {version.stamp for version in was} - {v.stamp for v in survivors(was)}
+    if len(alive) < len(now):
+        dead_before = {v.stamp for v in was} - {v.stamp for v in alive_before}
+        stay = {v.stamp for v in alive} | dead_before
+        for version in now:
+            if version.stamp not in stay:
+                _drop_data(plan, bucket, version)
+    _forget_later(plan, prefix, now, gone)
+    plan.count(
+        bucket,
+        Counters(
+            objects=_has_object(alive) - _has_object(alive_before),
+            total_bytes=sum(v.size for v in alive) - sum(v.size for v in alive_before),
+        ),
+    )
+
+
+def _has_object(alive: list[ObjectVersion]) -> bool:
+    return bool(alive) and alive[0].has_data
+
+
+def _forget_later(
+    plan: _Plan, prefix: bytes, now: list[ObjectVersion], gone: list[ObjectVersion]
+) -> None:
+    """Queue the rows that from now on only say "removed"."""
+    alone = len(now) - len(gone) == 1
     for version in now:
-        if version.stamp not in alive and version.stamp not in dead_before:
-            _drop_data(plan, bucket, version)
-    if len(now) - len(gone) == 1 and now[0].kind is Kind.DELETE_MARKER:
-        row = rowkeys.object_row(prefix, now[0].stamp)
-        if row in plan.rows and now[0].floor is Floor.ALL:
-            plan.forget_later(row)
-    for version in now:
-        row = rowkeys.object_row(prefix, version.stamp)
-        if version.removed and version not in gone and row in plan.rows:
-            plan.forget_later(row)
-    change = [new - old for new, old in zip(_held(now), _held(was), strict=True)]
-    plan.count(bucket, Counters(*change))
+        marker = alone and not version.has_data and version.floor is Floor.ALL
+        if (marker or version.removed) and version not in gone:
+            row = rowkeys.object_row(prefix, version.stamp)
+            if row in plan.rows:
+                plan.forget_later(row)
 
 
 def _drop_data(plan: _Plan, bucket: BucketId, version: ObjectVersion) -> None:
