@@ -1,0 +1,179 @@
+"""The cluster's layout as this node knows it: kept as one local row, changed one edit at a time.
+
+An edit is durable before anything here shows it. Must not know how nodes find each other: other
+nodes' histories come in through `merge`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+from garage_lite.core.cluster.tables import Tables
+from garage_lite.core.errors import ConfigError
+from garage_lite.core.ids import NodeId
+from garage_lite.core.layout.history import LayoutHistory
+from garage_lite.core.layout.lookup import Lookup
+from garage_lite.core.layout.roles import Parameters, Role
+from garage_lite.core.layout.statistics import Statistics, statistics
+from garage_lite.core.model.rowkeys import Table, local_row
+from garage_lite.core.quorum import Consistency
+from garage_lite.core.table.schema import Update
+
+log = logging.getLogger(__name__)
+
+ROW: Final = local_row(Table.NODE, b"cluster layout")
+SINGLE_NODE_ZONE: Final = "dc1"
+SINGLE_NODE_TAG: Final = "default"
+
+Edit = Callable[[LayoutHistory, int], LayoutHistory]
+"""(history, now in microseconds) -> history."""
+
+
+class ZoneRedundancy(NamedTuple):
+    """A change of the zone redundancy."""
+
+    at_least: int | None
+    """None: as many zones as possible."""
+
+
+class ClusterLayout:
+    """This node's copy of the layout history, and the edits people make to it."""
+
+    def __init__(
+        self, tables: Tables, node: NodeId, configured: Parameters, mode: Consistency
+    ) -> None:
+        """Reads the row. `configured`: the replication factors of this node's configuration;
+        they count from the next applied version on. Raises StorageFailed on a damaged row."""
+        self._tables = tables
+        self._node = node
+        self._configured = configured
+        self._mode = mode
+        self._editing = asyncio.Lock()
+        row = tables.durable().get(ROW)
+        stored = LayoutHistory.decode(row) if row else LayoutHistory.fresh(configured)
+        if stored.current.number == 0:
+            stored = replace(stored, active=LayoutHistory.fresh(configured).active)
+        self._show(stored)
+        wanted = self._with_configured_factors(self.history, 0).staging.staged_parameters
+        if wanted.replication_factor != self.history.current.copies:
+            log.warning(
+                "The cluster layout has replication factor %d, the configuration %d: the next"
+                " layout that is applied will have the configured one.",
+                self.history.current.copies,
+                wanted.replication_factor,
+            )
+
+    history: LayoutHistory
+    lookup: Lookup
+
+    @property
+    def ready(self) -> bool:
+        """Whether a layout was applied: before, nothing can be stored."""
+        return self.history.current.ready
+
+    async def stage(
+        self, changes: Mapping[NodeId, Role | None], redundancy: ZoneRedundancy | None = None
+    ) -> None:
+        """Stage roles (None: a removal) and a zone redundancy, all or none.
+
+        Raises InvalidArgument.
+        """
+
+        def edit(history: LayoutHistory, now_us: int) -> LayoutHistory:
+            for node, role in changes.items():
+                history = history.with_role(node, role, now_us)
+            if redundancy is None:
+                return history
+            history = self._with_configured_factors(history, now_us)
+            wanted = replace(history.staging.staged_parameters, zone_redundancy=redundancy.at_least)
+            return history.with_parameters(wanted, now_us)
+
+        await self._edit(edit)
+
+    def preview(self) -> tuple[LayoutHistory, Statistics]:
+        """What `apply` of the next version would make. Raises NotAllowedHere in plain words."""
+        return self._applied(self.history, self.history.current.number + 1, 0)
+
+    async def apply(self, number: int) -> Statistics:
+        """Make the staged changes into version `number`, which must be the next.
+
+        Raises InvalidArgument for another number, NotAllowedHere where there is no assignment.
+        """
+        found: list[Statistics] = []
+
+        def edit(history: LayoutHistory, now_us: int) -> LayoutHistory:
+            applied, numbers = self._applied(history, number, now_us)
+            found.append(numbers)
+            return applied
+
+        await self._edit(edit)
+        return found[0]
+
+    async def revert(self) -> None:
+        """Forget what is staged."""
+        await self._edit(lambda history, now_us: history.reverted(now_us))
+
+    async def merge(self, other: LayoutHistory) -> None:
+        """Join what another node knows."""
+        for number in self.history.forks(other):
+            log.error(
+                "Two different cluster layouts were applied as version %d: apply a new version.",
+                number,
+            )
+        await self._edit(lambda history, now_us: history.merge(other))
+
+    async def use_single_node(self, capacity: int) -> None:
+        """Give this node all partitions if no layout was ever applied, as `--single-node` asks.
+
+        `capacity`: bytes of the disks that hold the data. Raises ConfigError where the layout or
+        the configuration is that of a cluster.
+        """
+        if self._configured.replication_factor != 1:
+            raise ConfigError(
+                "Single-node mode requires replication_factor = 1 in the configuration file."
+            )
+        others = set(self.history.nodes()) - {self._node}
+        if others or self.history.current.number > 1:
+            raise ConfigError(
+                "Refusing to run in single-node mode: the cluster layout is that of a cluster"
+                f" (version {self.history.current.number}, {len(others)} other nodes). Remove"
+                " the --single-node flag to run the server in full mode."
+            )
+        if self.ready:
+            return
+        role = Role(SINGLE_NODE_ZONE, capacity, (SINGLE_NODE_TAG,))
+
+        def edit(history: LayoutHistory, now_us: int) -> LayoutHistory:
+            staged = history.reverted(now_us).with_role(self._node, role, now_us)
+            return self._applied(staged, 1, now_us)[0]
+
+        await self._edit(edit)
+        log.info("Made a layout for this node alone: zone dc1, capacity %d bytes.", capacity)
+
+    async def _edit(self, edit: Edit) -> None:
+        async with self._editing:
+            changed = edit(self.history, self._tables.clock.now_us())
+            changed = changed.advanced(self._node, None, self._mode)
+            if changed != self.history:
+                await self._tables.write([Update(ROW, changed.encode())])
+            self._show(changed)
+
+    def _show(self, history: LayoutHistory) -> None:
+        self.history = history
+        self.lookup = Lookup(history, self._mode)
+
+    def _applied(
+        self, history: LayoutHistory, number: int, now_us: int
+    ) -> tuple[LayoutHistory, Statistics]:
+        before = history.current
+        applied = self._with_configured_factors(history, now_us).applied(number, now_us)
+        return applied, statistics(applied.current, before)
+
+    def _with_configured_factors(self, history: LayoutHistory, now_us: int) -> LayoutHistory:
+        staged = history.staging.staged_parameters
+        wanted = replace(self._configured, zone_redundancy=staged.zone_redundancy)
+        return history if wanted == staged else history.with_parameters(wanted, now_us)
