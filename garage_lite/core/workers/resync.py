@@ -1,0 +1,302 @@
+"""Eats the resync queue: fetches blocks that are missing, deletes those nobody refers to.
+
+The verdicts are `core/block/resync.py`'s; here facts are gathered under the block's lock, files
+touched, and the entry replaced in a write whose guard makes sure that nobody queued the block
+again meanwhile, and that what made it settled is still so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from garage_lite.core.block.pace import Pace
+from garage_lite.core.block.refcount import live_count, references
+from garage_lite.core.block.resync import (
+    Action,
+    Facts,
+    ResyncEntry,
+    Row,
+    after_failure,
+    counts,
+    decide,
+    due_key,
+    due_of,
+    entry_key,
+    requeued_rows,
+    resync_rows,
+    settled_rows,
+    stale_rows,
+)
+from garage_lite.core.cluster.tables import Tables
+from garage_lite.core.disk.block_files import BlockFiles
+from garage_lite.core.disk.block_locks import BlockLeases, BlockLocks
+from garage_lite.core.errors import NodeError
+from garage_lite.core.ids import BlockHash
+from garage_lite.core.model.rowkeys import Table, after_prefix, block_refs_prefix, local_row
+from garage_lite.core.table.schema import Update
+from garage_lite.core.workers.runner import IDLE, Progress, State, Step
+from garage_lite.core.workers.variables import (
+    RESYNC_TRANQUILITY,
+    RESYNC_WORKER_COUNT,
+    LiveVariables,
+)
+
+log = logging.getLogger(__name__)
+
+Fetch = Callable[[BlockHash], Awaitable[bytes]]
+"""Get a block's plain content from a peer. Raises BlockMissing if none has it."""
+
+POLL_SECONDS: Final = 5.0
+RESCAN_US: Final = 60_000_000
+"""How often the head of the queue is read from its very start."""
+MEASURE_US_MIN: Final = 60_000_000
+MEASURE_SHARE: Final = 500
+"""Counting the queue may take one part in so many of the time."""
+_QUEUE_START: Final = local_row(Table.RESYNC_DUE, b"")
+_ENTRIES_START: Final = local_row(Table.RESYNC, b"")
+_ENTRIES_END: Final = after_prefix(_ENTRIES_START)
+
+
+class Overtaken(Exception):
+    """The block was queued again, or is no longer settled: its entry stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockStore:
+    """What the workers on blocks share."""
+
+    tables: Tables
+    files: BlockFiles
+    locks: BlockLocks
+    leases: BlockLeases = field(default_factory=BlockLeases)
+
+    def facts(self, block: BlockHash) -> Facts:
+        """What is so now; to be asked under the block's lock.
+
+        A reference counts while it is live in either view: one that was just added is not
+        durable yet, and the removal of one that is not durable yet may never have happened.
+        Raises StorageFailed where a row can't be read.
+        """
+        prefix = block_refs_prefix(block)
+        durable = self.tables.durable().with_prefix(prefix)
+        latest = self.tables.latest().with_prefix(prefix)
+        live = max(live_count(durable), live_count(latest))
+        leased = self.leases.held(block) or any(
+            self.leases.held(reference.data) for reference in references(latest)
+        )
+        return Facts(live, self.files.has(block), leased)
+
+    def entry(self, block: BlockHash) -> ResyncEntry | None:
+        stored = self.tables.latest().get(entry_key(block))
+        return ResyncEntry.decode(stored) if stored is not None else None
+
+    async def look_again(self, block: BlockHash) -> None:
+        """Queue a block to be looked at now. Durable on return."""
+        await self.write(resync_rows(block, self.tables.clock.now_us()))
+
+    async def write(self, rows: list[Row], guard: Callable[[], None] | None = None) -> None:
+        updates = [Update(key, value) for key, value in rows]
+        await self.tables.write(updates, guard, deletes_only=True)
+
+
+class ResyncQueue:
+    """What several resync workers eat from, without meeting."""
+
+    def __init__(self, store: BlockStore, fetch: Fetch) -> None:
+        self.store = store
+        self.length = 0
+        self.persistent_errors = 0
+        self._fetch = fetch
+        self._busy: set[BlockHash] = set()
+        self._from = _QUEUE_START
+        self._rescan_us = 0
+        self._measure_us = 0
+        self._wake = asyncio.Event()
+
+    def notify(self) -> None:
+        """Something was queued that is due now."""
+        self._wake.set()
+
+    async def until_due(self) -> None:
+        """Until somebody notifies, or a little while."""
+        try:
+            async with asyncio.timeout(POLL_SECONDS):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+        self._wake.clear()
+
+    async def step(self) -> bool:
+        """Take the first due block that nobody is at, and deal with it; False if there is none."""
+        await self._measure()
+        taken = self._take()
+        if taken is None:
+            return False
+        due_us, block = taken
+        self._busy.add(block)
+        try:
+            await self._look_at(block, due_us)
+        finally:
+            self._busy.discard(block)
+        return True
+
+    def _take(self) -> tuple[int, BlockHash] | None:
+        """The scan goes on where the last one was, so as not to meet what was just removed; now
+        and then, and before it gives up, it begins at the start."""
+        clock = self.store.tables.clock
+        if clock.monotonic_us() >= self._rescan_us:
+            self._from = _QUEUE_START
+        found = self._scan(clock.now_us())
+        if found is None and self._from != _QUEUE_START:
+            self._from = _QUEUE_START
+            found = self._scan(clock.now_us())
+        return found
+
+    def _scan(self, now_us: int) -> tuple[int, BlockHash] | None:
+        if self._from == _QUEUE_START:
+            self._rescan_us = self.store.tables.clock.monotonic_us() + RESCAN_US
+        end = due_key(now_us + 1, BlockHash(b""))
+        for keys, _ in self.store.tables.latest().scan(self._from, end):
+            for key in keys:
+                due_us, block = due_of(key)
+                if block not in self._busy:
+                    self._from = key
+                    return due_us, block
+        return None
+
+    async def _look_at(self, block: BlockHash, due_us: int) -> None:
+        """One block whose turn has come, from facts to the replaced entry."""
+        store = self.store
+        try:
+            async with store.locks.hold(block):
+                entry = store.entry(block)
+                if entry is None or not counts(due_us, entry):
+                    await self._forget(block, due_us, entry)
+                    return
+                verdict = decide(entry, store.facts(block), store.tables.clock.now_us())
+                if verdict.action is Action.DELETE:
+                    await store.files.delete(block)
+                if verdict.action is not Action.FETCH:
+                    await self._replace(block, due_us, entry, verdict.entry)
+                    return
+            content = await self._fetch(block)
+            async with store.locks.hold(block):
+                await store.files.put(block, [content], compress=True, verify=True)
+                await self._replace(block, due_us, entry, None)
+        except NodeError as error:
+            log.warning("block %s: %s", block.hex(), error.message)
+            await self._failed(block, due_us)
+
+    async def _forget(self, block: BlockHash, due_us: int, seen: ResyncEntry | None) -> None:
+        """Drop an index row that stands for nothing, unless it does by now."""
+
+        def guard() -> None:
+            if self.store.entry(block) != seen:
+                raise Overtaken
+
+        await self._write(stale_rows(block, due_us), guard)
+
+    async def _replace(
+        self, block: BlockHash, due_us: int, seen: ResyncEntry, entry: ResyncEntry | None
+    ) -> None:
+        """Put another entry in place of the one seen, or none where the block is settled."""
+        later = seen.due_us > due_us
+
+        def guard() -> None:
+            if self.store.entry(block) != seen:
+                raise Overtaken
+            if entry is None and not later:
+                facts = self.store.facts(block)
+                if facts.live and not facts.present:
+                    raise Overtaken
+
+        if entry is not None:
+            rows = requeued_rows(block, due_us, entry)
+        else:
+            # A later look was asked for too: it stays.
+            rows = stale_rows(block, due_us) if later else settled_rows(block, due_us)
+        await self._write(rows, guard)
+
+    async def _failed(self, block: BlockHash, due_us: int) -> None:
+        store = self.store
+        async with store.locks.hold(block):
+            entry = store.entry(block)
+            if entry is None or not counts(due_us, entry):
+                return
+            await self._replace(
+                block, due_us, entry, after_failure(entry, store.tables.clock.now_us())
+            )
+
+    async def _write(self, rows: list[Row], guard: Callable[[], None]) -> None:
+        try:
+            await self.store.write(rows, guard)
+        except Overtaken:
+            self._from = _QUEUE_START
+
+    async def _measure(self) -> None:
+        """Count the entries, at most once a minute and gently."""
+        clock = self.store.tables.clock
+        start = clock.monotonic_us()
+        if start < self._measure_us:
+            return
+        length = errors = 0
+        for keys, values in self.store.tables.durable().scan(_ENTRIES_START, _ENTRIES_END):
+            length += len(keys)
+            errors += sum(ResyncEntry.decode(value).errors > 0 for value in values)
+            await asyncio.sleep(0)
+        self.length, self.persistent_errors = length, errors
+        took = clock.monotonic_us() - start
+        self._measure_us = start + max(MEASURE_US_MIN, took * MEASURE_SHARE)
+
+
+async def failed_entries(store: BlockStore) -> list[tuple[BlockHash, ResyncEntry]]:
+    """The blocks whose last look failed (`block list-errors`)."""
+    found = []
+    for keys, values in store.tables.durable().scan(_ENTRIES_START, _ENTRIES_END):
+        for key, value in zip(keys, values, strict=True):
+            entry = ResyncEntry.decode(value)
+            if entry.errors:
+                found.append((BlockHash(key[len(_ENTRIES_START) :]), entry))
+        await asyncio.sleep(0)
+    return found
+
+
+class ResyncWorker:
+    """One of up to eight; those above `resync-worker-count` stay idle."""
+
+    def __init__(self, queue: ResyncQueue, number: int, variables: LiveVariables) -> None:
+        self.name = f"Block resync worker #{number}"
+        self._queue = queue
+        self._number = number
+        self._variables = variables
+        self._pace = Pace()
+
+    async def work(self) -> Step:
+        if self._number > self._variables[RESYNC_WORKER_COUNT]:
+            return IDLE
+        clock = self._queue.store.tables.clock
+        start = clock.monotonic_us()
+        if not await self._queue.step():
+            return IDLE
+        took = clock.monotonic_us() - start
+        rest = self._pace.rest_us(took, self._variables[RESYNC_TRANQUILITY])
+        return Step(State.THROTTLED, rest)
+
+    async def wait(self) -> None:
+        if self._number > self._variables[RESYNC_WORKER_COUNT]:
+            await asyncio.sleep(POLL_SECONDS)
+        else:
+            await self._queue.until_due()
+
+    def progress(self) -> Progress:
+        if self._number > self._variables[RESYNC_WORKER_COUNT]:
+            return Progress(freeform=("not in use",))
+        return Progress(
+            tranquility=self._variables[RESYNC_TRANQUILITY],
+            queue_length=self._queue.length,
+            persistent_errors=self._queue.persistent_errors,
+        )
