@@ -16,6 +16,7 @@ from garage_lite.core.model.rowkeys import CascadeKind, Table
 from garage_lite.core.model.uploads import Part
 from garage_lite.core.model.versions import BlockRef, decode_page, decode_part_list
 from garage_lite.core.table.schema import Change, Removal, Update
+from garage_lite.core.workers.runner import BUSY, IDLE, Progress, Step
 
 BITE_CHANGES: Final = 512
 """Rows changed per record: with what each brings along, well below TRANSACTION_BYTES_MAX."""
@@ -23,24 +24,27 @@ _START: Final = bytes((Table.CASCADE,))
 _END: Final = bytes((Table.CASCADE + 1,))
 
 
-class Cascade:
-    """The rules of the cascade worker; `run` eats all there is."""
+class CascadeWorker:
+    """One step is one batch of cascades."""
+
+    name = "Cascade worker"
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
+        self._eaten = 0
 
-    async def run(self) -> int:
-        """Eat every cascade there is, also those that turn up meanwhile; returns how many."""
-        eaten = 0
-        while keys := await self._some():
-            for key in keys:
-                await self._eat(key)
-                eaten += 1
-        return eaten
+    async def work(self) -> Step:
+        keys = await self._some()
+        for key in keys:
+            await self._eat(key)
+            self._eaten += 1
+        return BUSY if keys else IDLE
 
     async def wait(self) -> None:
-        """Until there may be something to eat."""
         await self._tables.wait_for_cascades()
+
+    def progress(self) -> Progress:
+        return Progress(freeform=(f"{self._eaten} since the start",))
 
     async def _some(self) -> list[bytes]:
         async for keys, _ in self._tables.scan(_START, _END):

@@ -6,6 +6,7 @@ row still is what it was.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from garage_lite.core.cluster.tables import Tables
@@ -14,10 +15,11 @@ from garage_lite.core.model.rowkeys import Table, local_row, stamp_of
 from garage_lite.core.model.uploads import Upload, UploadState
 from garage_lite.core.model.versions import BlockRef
 from garage_lite.core.table.schema import Change, Removal, Update
+from garage_lite.core.workers.runner import BUSY, IDLE, Progress, Step
 
 BATCH: Final = 256
+POLL_SECONDS: Final = 60.0
 _START: Final = bytes((Table.TOMBSTONE,))
-_DUE_AT: Final = 2
 _KEY_AT: Final = 10
 
 
@@ -33,37 +35,42 @@ def says_only_removed(key: bytes, value: bytes) -> bool:
     return False
 
 
-class Tombstones:
-    """The rules of the tombstone worker."""
+class TombstoneWorker:
+    """One step is one batch of tombstones that are due."""
+
+    name = "Tombstone worker"
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
+        self._forgotten = 0
 
-    async def run(self) -> int:
-        """Forget every tombstone that is due; returns how many were looked at."""
-        end = local_row(Table.TOMBSTONE, (self._tables.clock.now_us() + 1).to_bytes(8, "big"))
-        looked_at = 0
-        while due := await self._some(end):
-            changes: list[Change] = []
-            for todo in due:
-                key = todo[_KEY_AT:]
-                value = await self._tables.get(key)
-                if value is not None and says_only_removed(key, value):
-                    changes.append(Removal(key))
-                changes.append(Update(todo, b""))
-            await self._tables.write(changes, deletes_only=True)
-            looked_at += len(due)
-        return looked_at
+    async def work(self) -> Step:
+        due = await self._some()
+        if not due:
+            return IDLE
+        changes: list[Change] = []
+        for todo in due:
+            key = todo[_KEY_AT:]
+            value = await self._tables.get(key)
+            if value is not None and says_only_removed(key, value):
+                changes.append(Removal(key))
+            changes.append(Update(todo, b""))
+        await self._tables.write(changes, deletes_only=True)
+        self._forgotten += len(due)
+        return BUSY
 
-    async def next_due_us(self) -> int | None:
-        """When the first tombstone is due; None if there is none."""
-        async for keys, _ in self._tables.scan(_START, bytes((Table.TOMBSTONE + 1,))):
-            return int.from_bytes(keys[0][_DUE_AT:_KEY_AT], "big")
-        return None
+    async def wait(self) -> None:
+        await asyncio.sleep(POLL_SECONDS)
 
-    async def _some(self, end: bytes) -> list[bytes]:
+    def progress(self) -> Progress:
+        return Progress(freeform=(f"{self._forgotten} since the start",))
+
+    async def _some(self) -> list[bytes]:
+        now_us = self._tables.clock.now_us()
         found: list[bytes] = []
-        async for keys, _ in self._tables.scan(_START, end):
+        async for keys, _ in self._tables.scan(
+            _START, local_row(Table.TOMBSTONE, (now_us + 1).to_bytes(8, "big"))
+        ):
             found += keys
             if len(found) >= BATCH:
                 break

@@ -22,9 +22,10 @@ from garage_lite.core.model.versions import (
 )
 from garage_lite.core.table.apply import TOMBSTONE_DELAY_MS
 from garage_lite.core.table.schema import Change, Update
-from garage_lite.core.workers.cascade import Cascade
-from garage_lite.core.workers.pending import LostData
-from garage_lite.core.workers.tombstones import Tombstones
+from garage_lite.core.workers.cascade import CascadeWorker
+from garage_lite.core.workers.pending import LostDataWorker
+from garage_lite.core.workers.runner import State, Worker
+from garage_lite.core.workers.tombstones import TombstoneWorker
 from tests.core.tables_on_disk import TablesOnDisk, TurnedClock
 
 BUCKET = BucketId(bytes(range(1, 33)))
@@ -55,13 +56,18 @@ def object_row(clock: int, kind: Kind, number: int) -> Update:
     return Update(rowkeys.object_row(prefix, version.stamp), version.encode())
 
 
+async def to_the_end(worker: Worker) -> None:
+    while (await worker.work()).state is not State.IDLE:
+        pass
+
+
 async def left(world: TablesOnDisk) -> set[int]:
     return {table for table in Table if await world.rows(table)}
 
 
 async def forget(world: TablesOnDisk) -> None:
     world.clock.us += TOMBSTONE_DELAY_MS * 1000 + 1
-    await Tombstones(world.tables).run()
+    await to_the_end(TombstoneWorker(world.tables))
 
 
 async def test_a_deleted_object_of_many_blocks_leaves_nothing_but_the_queue(
@@ -74,7 +80,7 @@ async def test_a_deleted_object_of_many_blocks_leaves_nothing_but_the_queue(
         await world.tables.write(changes[at : at + 500])
     await world.tables.write([object_row(1, Kind.BLOCKS, 1)])
     await world.tables.write([object_row(2, Kind.DELETE_MARKER, 2)])
-    assert await Cascade(world.tables).run() == 1
+    await to_the_end(CascadeWorker(world.tables))
     assert {block_of(key) for key in await world.rows(Table.RESYNC)} == set(blocks)
     assert not await world.rows(Table.PAGE)
     await forget(world)
@@ -89,7 +95,7 @@ async def test_a_block_that_another_object_uses_is_not_queued(tmp_path: Path) ->
     await world.tables.write(data_rows(DataId(ident(9)), [shared]))
     await world.tables.write([object_row(1, Kind.BLOCKS, 1)])
     await world.tables.write([object_row(2, Kind.DELETE_MARKER, 2)])
-    await Cascade(world.tables).run()
+    await to_the_end(CascadeWorker(world.tables))
     assert {block_of(key) for key in await world.rows(Table.RESYNC)} == {own}
     await world.close()
 
@@ -114,11 +120,11 @@ async def test_a_completed_upload_lets_go_only_of_what_it_did_not_name(tmp_path:
             object_row(5, Kind.MULTIPART, 1),
         ]
     )
-    await Cascade(world.tables).run()
+    await to_the_end(CascadeWorker(world.tables))
     assert not await world.rows(Table.PART)
     assert {block_of(key) for key in await world.rows(Table.RESYNC)} == {block(2)}
     await world.tables.write([object_row(6, Kind.DELETE_MARKER, 2)])
-    await Cascade(world.tables).run()
+    await to_the_end(CascadeWorker(world.tables))
     assert {block_of(key) for key in await world.rows(Table.RESYNC)} == {block(1), block(2)}
     await forget(world)
     assert await left(world) <= KEPT
@@ -144,7 +150,7 @@ async def test_an_overwrite_before_the_completed_cascade_is_eaten_leaks_nothing(
         ]
     )
     await world.tables.write([object_row(6, Kind.DELETE_MARKER, 2)])
-    await Cascade(world.tables).run()
+    await to_the_end(CascadeWorker(world.tables))
     await forget(world)
     assert await left(world) <= KEPT
     await world.close()
@@ -160,9 +166,9 @@ async def test_data_of_an_earlier_run_is_lost_and_of_this_run_is_not(tmp_path: P
         pending = Pending(PendingState.WRITING, 0, NODE, boot)
         update = Update(rows[boot], pending.encode())
         await world.tables.write([update, *data_rows(data, [block(number)])])
-    assert await LostData(world.tables, NODE, b"now").run() == 1
+    await to_the_end(LostDataWorker(world.tables, NODE, b"now"))
     assert list(await world.rows(Table.PENDING)) == [rows[b"now"]]
-    await Cascade(world.tables).run()
+    await to_the_end(CascadeWorker(world.tables))
     assert {block_of(key) for key in await world.rows(Table.RESYNC)} == {block(1)}
     await world.close()
 
