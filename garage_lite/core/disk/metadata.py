@@ -12,54 +12,46 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections import deque
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from garage_lite.core.disk.group_commit import LogFiles
-from garage_lite.core.disk.metadata_recovery import Recovered, recover
-from garage_lite.core.errors import DiskFull, StorageFailed, Unavailable
+from garage_lite.core.disk.metadata_background import Background, BackgroundOptions
+from garage_lite.core.disk.metadata_memory import Memory
+from garage_lite.core.disk.metadata_options import MetadataOptions, MetadataStatus
+from garage_lite.core.disk.metadata_recovery import SNAPSHOTS, Recovered, recover
+from garage_lite.core.disk.metadata_snapshot import LogPart, take_snapshot
+from garage_lite.core.disk.metadata_tiers import Tiers
+from garage_lite.core.disk.segment_files import ABSENT, Access, SegmentLimits
+from garage_lite.core.errors import (
+    DataDirError,
+    DiskFull,
+    NodeError,
+    StorageFailed,
+    Unavailable,
+)
 from garage_lite.core.limits import (
     COMMIT_QUEUE_BYTES_MAX,
-    LOG_FILE_BYTES,
-    MEMORY_MEMTABLE,
     TRANSACTION_BYTES_MAX,
 )
-from garage_lite.core.metalog.memtable import ROW_OVERHEAD_BYTES
-from garage_lite.core.metalog.record import ROWS, pack_rows
+from garage_lite.core.metalog.cache import ByteCache
+from garage_lite.core.metalog.manifest import Range
+from garage_lite.core.metalog.memtable import ROW_OVERHEAD_BYTES, Batch
+from garage_lite.core.metalog.merge import in_ranges, merge, without_ranges
+from garage_lite.core.metalog.record import DROP, HEADER_BYTES, PAGE_BYTES, ROWS, pack_rows
 from garage_lite.core.ports import Clock, Entropy, Files
 
+__all__ = ["MetadataOptions", "MetadataStatus", "MetadataStore"]
+
 Row = tuple[bytes, bytes | None]
-_ABSENT: Final = object()
-
-
-@dataclass(frozen=True)
-class MetadataOptions:
-    suffix_bytes: Mapping[int, int] = field(default_factory=dict)
-    """First byte of a key -> how many last bytes its bloom filter leaves out."""
-    fsync: bool = True
-    """False: records are handed to the operating system and acknowledged; a power cut loses the
-    last seconds."""
-    memtable_bytes: int = MEMORY_MEMTABLE
-    log_file_bytes: int = LOG_FILE_BYTES
-    pause: Callable[[float], None] | None = None
-    """Sleeps the background thread for some seconds between its small steps; None: never."""
-
-
-@dataclass(frozen=True)
-class MetadataStatus:
-    store_id: bytes
-    sequence: int
-    """Of the newest durable record."""
-    rows: int
-    """An estimate: rows in segments and memory, with those that newer ones replace."""
-    segments: int
-    log_bytes: int
-    damage: tuple[str, ...]
-    """What was found damaged, in words; not empty: rows are missing, the node is recovering."""
-    failed: str
-    """Empty, or why the store refuses writes until it is opened again."""
+_SKIPPED_MAX: Final = 1024
+"""Deletions passed before a scan hands control back with an empty batch."""
+_TIMINGS_KEPT: Final = 512
+_SNAPSHOT_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(slots=True)
@@ -69,29 +61,79 @@ class _Waiting:
     payload: bytes
     kind: int
     rows: Sequence[Row]
+    drops: list[Range]
     future: asyncio.Future[None]
 
 
 class MetadataStore:
     """See the module. All methods are called on the event loop's thread."""
 
-    def __init__(self, found: Recovered, log: LogFiles, options: MetadataOptions) -> None:
+    def __init__(
+        self,
+        files: Files,
+        directory: str,
+        clock: Clock,
+        options: MetadataOptions,
+        found: Recovered,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
+        self._files = files
+        self._directory = directory
+        self._clock = clock
         self._options = options
-        self._log = log
-        self._manifest = found.manifest
-        self._damage = found.damage
         self._sequence = found.sequence
-        self._active = found.memtable
+        self._memory = Memory(found.memtable)
         self._queued: dict[bytes, bytes | None] = {}
         self._writing: dict[bytes, bytes | None] = {}
+        self._queued_drops: list[Range] = []
+        self._writing_drops: list[Range] = []
         self._waiting: list[_Waiting] = []
         self._waiting_bytes = 0
         self._busy = False
         self._failed = ""
         self._closed = False
         self._room: list[asyncio.Future[None]] = []
+        self._timings: deque[tuple[int, int]] = deque(maxlen=_TIMINGS_KEPT)
+        self._access = Access(
+            ByteCache(options.block_cache_bytes), ByteCache(options.index_cache_bytes)
+        )
+        numbers = itertools.count(found.next_number)
+        self._log = LogFiles(
+            files,
+            directory,
+            file_bytes=options.log_file_bytes,
+            durable=options.fsync,
+            numbers=numbers,
+            next_sequence=found.sequence + 1,
+        )
+        self._log.closed.extend(found.closed)
+        self._log.spares.extend(found.spares)
         self._writer = ThreadPoolExecutor(1, "metadata-log")
+        self._pool = ThreadPoolExecutor(1, "metadata-background")
+        self._tiers = Tiers(
+            files,
+            directory,
+            found.manifest,
+            found.opened,
+            options.suffix_bytes,
+            numbers,
+            self._pool,
+        )
+        self._background = Background(
+            self._tiers,
+            self._memory,
+            self._log,
+            self._pool,
+            BackgroundOptions(
+                SegmentLimits(options.segment_rows_max, options.segment_bytes_max),
+                options.pause,
+                options.memtable_bytes,
+                options.fan_in,
+            ),
+            self._moved_on,
+            self._stop_writing,
+        )
+        self._freeze_if_due()
 
     @classmethod
     async def open(
@@ -104,61 +146,78 @@ class MetadataStore:
     ) -> MetadataStore:
         """The store in `directory`, made if nothing is there.
 
-        Raises DataDirError (not ours, a newer format) and StorageFailed (can't be read).
+        Damage that leaves the rest readable doesn't stop it: `status().damage` says so. Raises
+        DataDirError (not ours, a newer format) and StorageFailed (can't be read).
         """
-        options = options or MetadataOptions()
-        loop = asyncio.get_running_loop()
+        chosen = options or MetadataOptions()
         new_id = entropy.token(16)
-        found = await loop.run_in_executor(
-            None, lambda: recover(files, directory, new_id, options.log_file_bytes)
+        found = await asyncio.get_running_loop().run_in_executor(
+            None, lambda: recover(files, directory, new_id, chosen.log_file_bytes)
         )
-        log = LogFiles(
-            files,
-            directory,
-            file_bytes=options.log_file_bytes,
-            durable=options.fsync,
-            numbers=itertools.count(found.next_number),
-            next_sequence=found.sequence + 1,
-        )
-        log.closed.extend(found.closed)
-        log.spares.extend(found.spares)
-        return cls(found, log, options)
+        return cls(files, directory, clock, chosen, found)
 
     # --- reading
 
     def get(self, key: bytes, *, latest: bool = False) -> bytes | None:
-        """The value of a row, or None."""
+        """The value of a row, or None. Raises DamagedRow when that can't be told."""
         if latest:
-            value = self._queued.get(key, _ABSENT)
-            if value is _ABSENT:
-                value = self._writing.get(key, _ABSENT)
-            if value is not _ABSENT:
-                return value  # type: ignore[return-value]
-        return self._active.rows.get(key)
+            value = self._get_waiting(key)
+            if value is not ABSENT:
+                return value
+        value = self._memory.get(key)
+        if value is ABSENT:
+            value = self._tiers.view.get(key, self._access)
+        return None if value is ABSENT else value
+
+    def _get_waiting(self, key: bytes) -> bytes | None:
+        absent: bytes | None = ABSENT
+        value = self._queued.get(key, absent)
+        if value is ABSENT and self._queued_drops and in_ranges(key, self._queued_drops):
+            return None
+        if value is ABSENT:
+            value = self._writing.get(key, absent)
+        if value is ABSENT and self._writing_drops and in_ranges(key, self._writing_drops):
+            return None
+        return value
 
     def with_prefix(self, prefix: bytes, *, latest: bool = False) -> list[tuple[bytes, bytes]]:
-        """The rows whose key without its table's suffix is `prefix`, ascending."""
-        length = len(prefix) + self._options.suffix_bytes.get(prefix[0], 0)
-        rows = {k: self._active.rows[k] for k in self._active.with_prefix(prefix)}
+        """The rows whose key without its table's suffix is `prefix`, ascending; meant for few.
+        Raises DamagedRow."""
+        rows = self._tiers.view.with_prefix(prefix, self._access)
+        self._memory.with_prefix(prefix, rows)
         if latest:
-            for overlay in (self._writing, self._queued):
-                rows.update({k: v for k, v in overlay.items() if k.startswith(prefix)})
+            for overlay, drops in self._overlays():
+                if drops:
+                    rows = {k: v for k, v in rows.items() if not in_ranges(k, drops)}
+                rows.update([(k, v) for k, v in overlay.items() if k.startswith(prefix)])
+        length = len(prefix) + self._options.suffix_bytes.get(prefix[0], 0)
         return [(k, v) for k, v in sorted(rows.items()) if v is not None and len(k) == length]
 
     def scan(
         self, start: bytes, end: bytes, *, latest: bool = False
     ) -> Iterator[tuple[list[bytes], list[bytes]]]:
-        """Rows of start <= key < end, ascending, in batches."""
-        rows: dict[bytes, bytes | None] = {}
-        for keys, values in self._active.blocks(start, end):
-            rows.update(zip(keys, values, strict=True))
+        """Rows of start <= key < end, ascending, in batches of up to some hundred.
+
+        Lazy: a row that changes while the scan is under way is met as it was or as it is. After
+        many deletions a batch is empty, so that the caller may let others run. Raises DamagedRow
+        when it comes to a block that can't be read.
+        """
+        sources = [
+            *self._memory.sources(start, end),
+            *self._tiers.view.sources(start, end, self._access),
+        ]
         if latest:
-            for overlay in (self._writing, self._queued):
-                rows.update({k: v for k, v in overlay.items() if start <= k < end})
-        live = [(k, v) for k, v in sorted(rows.items()) if v is not None]
-        for place in range(0, len(live), 256):
-            batch = live[place : place + 256]
-            yield [k for k, _ in batch], [v for _, v in batch]
+            for overlay, drops in self._overlays():
+                if drops:
+                    sources = [without_ranges(source, tuple(drops)) for source in sources]
+                keys = sorted([k for k in overlay if start <= k < end])
+                if keys:
+                    sources.insert(0, iter([(keys, [overlay[k] for k in keys])]))
+        return _live_rows(sources)
+
+    def _overlays(self) -> list[tuple[dict[bytes, bytes | None], list[Range]]]:
+        """What is not durable yet, older first: rows, and ranges dropped beneath them."""
+        return [(self._writing, self._writing_drops), (self._queued, self._queued_drops)]
 
     # --- writing
 
@@ -166,77 +225,132 @@ class MetadataStore:
         """Write the rows (value None: delete) as one record, all or nothing.
 
         They are in the writers' view on return; the future resolves when they are durable and in
-        the readers' view, or fails with StorageFailed or DiskFull. `reserve`: a deletion, which
-        may use the room kept for it on a full disk. Raises DiskFull, Unavailable; ValueError
-        above TRANSACTION_BYTES_MAX.
+        the readers' view, or fails with StorageFailed or DiskFull, after which they are in
+        neither view (after StorageFailed they may be back when the store is opened again).
+        `reserve`: a deletion, which may use the room kept for it on a full disk. Raises DiskFull,
+        Unavailable; ValueError above TRANSACTION_BYTES_MAX.
         """
+        payload = self._admit(rows, reserve)
+        self._queued.update(rows)
+        return self._enqueue(payload, ROWS, rows, [])
+
+    def _admit(self, rows: Sequence[Row], reserve: bool) -> bytes:
         if self._closed or self._failed:
             raise Unavailable(self._failed or "the metadata store is closed")
         payload = pack_rows(rows)
         if len(payload) > TRANSACTION_BYTES_MAX:
             raise ValueError(f"a transaction of {len(payload)} bytes is too big")
+        if self._background.disk_full:
+            spares = len(self._log.spares) - (0 if reserve else 1)
+            room = self._log.room() + max(0, spares) * self._log.file_bytes
+            needed = self._waiting_bytes + len(payload) + PAGE_BYTES * (len(self._waiting) + 2)
+            if needed > room or self._memory.active.bytes > 2 * self._options.memtable_bytes:
+                raise DiskFull
+        return payload
+
+    def _enqueue(
+        self, payload: bytes, kind: int, rows: Sequence[Row], drops: list[Range]
+    ) -> asyncio.Future[None]:
         future: asyncio.Future[None] = self._loop.create_future()
-        self._queued.update(rows)
-        self._waiting.append(_Waiting(payload, ROWS, rows, future))
-        self._waiting_bytes += len(payload)
+        self._waiting.append(_Waiting(payload, kind, rows, drops, future))
+        self._waiting_bytes += len(payload) + HEADER_BYTES
         if not self._busy:
             self._busy = True
             self._loop.call_soon(self._start_writing)
         return future
 
     async def room(self) -> None:
-        """Wait while too much waits for the log; callers await it before they start a write."""
-        while self._waiting_bytes > COMMIT_QUEUE_BYTES_MAX and not self._failed:
+        """Wait while too much waits for the log, for a flush or for merges; callers await it
+        before they start a write."""
+        while self._crowded():
             future: asyncio.Future[None] = self._loop.create_future()
             self._room.append(future)
             await future
 
+    def _crowded(self) -> bool:
+        if self._failed or self._closed:
+            return False
+        if self._waiting_bytes > COMMIT_QUEUE_BYTES_MAX:
+            return True
+        if self._background.disk_full or self._background.trouble:
+            return False
+        full = self._memory.active.bytes > self._options.memtable_bytes
+        return (full and self._memory.frozen is not None) or self._background.behind
+
     def _start_writing(self) -> None:
         batch, self._waiting = self._waiting, []
         self._writing, self._queued = self._queued, {}
+        self._writing_drops, self._queued_drops = self._queued_drops, []
         entries = [(w.payload, w.kind) for w in batch]
+        begun = self._clock.monotonic_us()
         job = self._loop.run_in_executor(self._writer, self._log.write, entries)
-        job.add_done_callback(lambda done: self._written(batch, done))
+        job.add_done_callback(lambda done: self._written(batch, begun, done))
 
-    def _written(self, batch: list[_Waiting], job: asyncio.Future[int]) -> None:
+    def _written(self, batch: list[_Waiting], begun: int, job: asyncio.Future[int]) -> None:
+        """Back from the writer's thread: what it wrote is durable, readers may see it."""
         error = job.exception()
         if error is not None:
-            self._fail(batch, StorageFailed(f"the metadata log can't be written: {error}"))
+            self._stop_writing(f"the metadata log can't be written: {error}", batch)
             return
         done = job.result()
+        self._timings.append((self._clock.monotonic_us() - begun, len(batch)))
         self._sequence += done
         if done < len(batch):
             self._refuse(batch[done:], DiskFull())
             batch = batch[:done]
-            self._writing = {k: v for w in batch for k, v in w.rows}
+            self._writing, self._writing_drops = _replayed(batch)
+        for dropped in self._writing_drops:
+            self._memory.drop(dropped)
+            self._tiers.drop(dropped)
         size = sum([len(w.payload) + ROW_OVERHEAD_BYTES * len(w.rows) for w in batch])
-        self._active.update(self._writing, size)
+        self._memory.active.update(self._writing, size)
         self._writing = {}
-        self._waiting_bytes -= sum([len(w.payload) for w in batch])
+        self._writing_drops = []
+        self._waiting_bytes -= sum([len(w.payload) + HEADER_BYTES for w in batch])
         for waiting in batch:
             if not waiting.future.done():
                 waiting.future.set_result(None)
         self._busy = bool(self._waiting)
         if self._busy:
             self._start_writing()
+        self._freeze_if_due()
         self._wake()
 
-    def _fail(self, batch: list[_Waiting], error: StorageFailed) -> None:
-        self._failed = error.message
-        self._writing = {}
-        self._busy = False
-        self._refuse(batch, error)
-        self._wake()
-
-    def _refuse(self, batch: list[_Waiting], error: Exception) -> None:
+    def _refuse(self, batch: list[_Waiting], error: NodeError) -> None:
         """Fail `batch` and all that came after it: it may have been decided on those rows."""
         refused = batch + self._waiting
         self._waiting = []
         self._queued = {}
+        self._queued_drops = []
         for waiting in refused:
-            self._waiting_bytes -= len(waiting.payload)
+            self._waiting_bytes -= len(waiting.payload) + HEADER_BYTES
             if not waiting.future.done():
                 waiting.future.set_exception(error)
+
+    def _stop_writing(self, why: str, batch: Sequence[_Waiting] = ()) -> None:
+        """Refuse writes from now on; reads go on."""
+        self._failed = why
+        if batch or not self._busy:
+            self._writing = {}
+            self._writing_drops = []
+            self._busy = False
+            self._refuse(list(batch), StorageFailed(why))
+        self._wake()
+
+    def _freeze_if_due(self) -> None:
+        due = (
+            self._memory.active.bytes >= self._options.memtable_bytes
+            or len(self._log.closed) >= self._options.log_files_max
+        )
+        if due and self._memory.frozen is None:
+            self._memory.freeze(self._sequence)
+        if due or len(self._log.spares) < 2:
+            self._background.wake()
+
+    def _moved_on(self) -> None:
+        """The background has finished something."""
+        self._freeze_if_due()
+        self._wake()
 
     def _wake(self) -> None:
         waiters, self._room = self._room, []
@@ -247,35 +361,116 @@ class MetadataStore:
     # --- the whole store
 
     async def drop_range(self, start: bytes, end: bytes) -> None:
-        """Delete the rows of start <= key < end."""
-        keys = [k for ks, _ in self.scan(start, end, latest=True) for k in ks]
-        await self.commit([(k, None) for k in keys], reserve=True)
+        """Delete the rows of start <= key < end that were committed before: one small record,
+        however many they are. Durable on return; errors as of commit."""
+        payload = self._admit([(start, end)], reserve=True)
+        self._queued = {k: v for k, v in self._queued.items() if not start <= k < end}
+        self._queued_drops.append((start, end))
+        await self._enqueue(payload, DROP, (), [(start, end)])
 
     async def drop_partition(self, table: int, partition: int) -> None:
+        """Delete all rows of a table in one partition: the first two bytes of their keys."""
         prefix = table << 8 | partition
         await self.drop_range(prefix.to_bytes(2, "big"), (prefix + 1).to_bytes(2, "big"))
 
+    async def flush(self) -> None:
+        """Bring all that is durable now into segments."""
+        await self.commit([])
+        while self._memory.frozen is not None or len(self._memory.active):
+            if self._failed:
+                raise StorageFailed(self._failed)
+            if self._background.disk_full:
+                raise DiskFull
+            if self._memory.frozen is None:
+                self._memory.freeze(self._sequence)
+            self._background.wake()
+            future: asyncio.Future[None] = self._loop.create_future()
+            self._room.append(future)
+            await future
+
     async def snapshot(self, name: str) -> str:
-        """Not there yet."""
-        raise Unavailable("snapshots are not there yet")
+        """Make the snapshot `name` of all that is durable now; returns its directory, which
+        opens as a store. Raises DataDirError (name taken or bad), DiskFull, StorageFailed."""
+        path = f"{self._directory}/{SNAPSHOTS}/{name}"
+        if not _SNAPSHOT_NAME.fullmatch(name) or self._files.exists(path):
+            raise DataDirError(f"a snapshot can't be named {name!r}: not a plain name, or taken")
+        if not self._failed:
+            await self.commit([], reserve=True)
+        async with self._tiers.turn:
+            use, length = self._log.position
+            parts = {done: None for done, _ in self._log.closed}
+            log = [LogPart(done, None) for done in parts]
+            if use and use not in parts:
+                log.append(LogPart(use, length))
+            manifest = self._tiers.manifest
+            try:
+                await self._loop.run_in_executor(
+                    self._pool, take_snapshot, self._files, self._directory, path, manifest, log
+                )
+            except OSError as error:
+                raise StorageFailed(f"the snapshot could not be made: {error}") from error
+        return path
 
     def status(self) -> MetadataStatus:
+        segments = self._tiers.manifest.segments
+        times = sorted([time for time, _ in self._timings]) or [0]
+        frozen = self._memory.frozen
         return MetadataStatus(
-            store_id=self._manifest.store_id,
+            store_id=self._tiers.manifest.store_id,
             sequence=self._sequence,
-            rows=len(self._active),
-            segments=0,
+            rows=sum([s.rows for s in segments])
+            + len(self._memory.active)
+            + (len(frozen.table) if frozen is not None else 0),
+            segments=len(segments),
+            segment_bytes=sum([s.size for s in segments]),
             log_bytes=self._log.file_bytes * (len(self._log.closed) + 1),
-            damage=self._damage,
+            sync_p50_us=times[len(times) // 2],
+            sync_p99_us=times[len(times) * 99 // 100],
+            records_per_batch=sum([n for _, n in self._timings]) / max(1, len(self._timings)),
+            disk_full=self._background.disk_full,
+            damage=self._tiers.damage(),
             failed=self._failed,
+            trouble=self._background.trouble,
         )
 
     async def close(self) -> None:
         """Wait for what is on its way, then close the files. Further writes are refused."""
         if self._closed:
             return
-        if not self._failed:
-            await self.commit([])
         self._closed = True
+        while self._busy:
+            future: asyncio.Future[None] = self._loop.create_future()
+            self._room.append(future)
+            await future
+        await self._background.stop()
         await self._loop.run_in_executor(self._writer, self._log.close)
         self._writer.shutdown()
+        self._pool.shutdown()
+        for opened in self._tiers.opened.values():
+            opened.close()
+
+
+def _replayed(batch: Sequence[_Waiting]) -> tuple[dict[bytes, bytes | None], list[Range]]:
+    """The rows that some records leave, and the ranges they drop beneath those."""
+    rows: dict[bytes, bytes | None] = {}
+    drops: list[Range] = []
+    for waiting in batch:
+        for dropped in waiting.drops:
+            rows = {k: v for k, v in rows.items() if not in_ranges(k, [dropped])}
+            drops.append(dropped)
+        rows.update(waiting.rows)
+    return rows, drops
+
+
+def _live_rows(sources: list[Iterator[Batch]]) -> Iterator[tuple[list[bytes], list[bytes]]]:
+    skipped = 0
+    for keys, values in merge(sources):
+        if None in values:
+            live = [(k, v) for k, v in zip(keys, values, strict=True) if v is not None]
+            skipped += len(keys) - len(live)
+            if not live and skipped < _SKIPPED_MAX:
+                continue
+            skipped = 0
+            yield [k for k, _ in live], [v for _, v in live]
+        else:
+            yield keys, values  # type: ignore[misc]

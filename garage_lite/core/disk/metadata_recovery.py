@@ -5,11 +5,13 @@ Blocking; runs in an executor before the store exists.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from garage_lite.core.disk.group_commit import LOG_PREFIX, SPARE_PREFIX, number_of, numbered
+from garage_lite.core.disk.segment_files import SEGMENT_PREFIX, OpenSegment
 from garage_lite.core.errors import DataDirError, StorageFailed
+from garage_lite.core.metalog.compaction import with_drop
 from garage_lite.core.metalog.manifest import Manifest, decode_manifest, encode_manifest
 from garage_lite.core.metalog.memtable import ROW_OVERHEAD_BYTES, Memtable
 from garage_lite.core.metalog.record import DROP, LogReader
@@ -17,7 +19,7 @@ from garage_lite.core.ports import Files, OpenMode
 
 MANIFEST: Final = "manifest"
 MANIFEST_NEW: Final = "manifest.new"
-SEGMENT_PREFIX: Final = "segment-"
+SNAPSHOTS: Final = "snapshots"
 
 
 @dataclass
@@ -27,7 +29,7 @@ class Recovered:
     """Of the newest record found."""
     next_number: int
     memtable: Memtable = field(default_factory=Memtable)
-    damage: tuple[str, ...] = ()
+    opened: dict[int, OpenSegment] = field(default_factory=dict)
     closed: list[tuple[int, int]] = field(default_factory=list)
     spares: list[int] = field(default_factory=list)
 
@@ -70,6 +72,11 @@ def recover(files: Files, directory: str, new_id: bytes, log_file_bytes: int) ->
             found.next_number = max(found.next_number, *[n + 1 for n in numbers], 1)
         _find_spares(files, directory, names, found, log_file_bytes)
         _replay(files, directory, names, found)
+        _remove_garbage(files, directory, names, found)
+        for entry in found.manifest.segments:
+            found.opened[entry.number] = OpenSegment(files, directory, entry.number)
+    except (PermissionError, NotADirectoryError, FileNotFoundError) as error:
+        raise DataDirError(f"the metadata directory {directory} can't be used: {error}") from error
     except OSError as error:
         raise StorageFailed(f"the metadata in {directory} can't be read: {error}") from error
     return found
@@ -80,7 +87,7 @@ def _read_manifest(files: Files, directory: str, new_id: bytes) -> Manifest:
     if files.exists(path):
         return decode_manifest(read_whole(files, path))
     files.make_directory(directory)
-    strangers = [n for n in files.names(directory) if n not in (MANIFEST_NEW, "snapshots/")]
+    strangers = [n for n in files.names(directory) if n != MANIFEST_NEW]
     if strangers:
         raise DataDirError(
             f"{directory} holds files but no metadata manifest (for example {strangers[0]}): it is"
@@ -120,7 +127,7 @@ def _replay(files: Files, directory: str, names: list[str], found: Recovered) ->
             if last > found.sequence + 1 and not reader.damage:
                 damage.append(f"{path}: records {found.sequence + 1} to {last - 1} are missing")
             found.sequence = max(found.sequence, last)
-            _apply(found, record.kind, record.rows, record.end)
+            _apply(found, record.kind, record.rows)
         if reader.damage:
             damage.append(f"{path}: {reader.damage}")
         if last:
@@ -128,13 +135,37 @@ def _replay(files: Files, directory: str, names: list[str], found: Recovered) ->
             file.sync()
             file.close()
         found.closed.append((use, last or found.sequence))
-    found.damage = tuple(dict.fromkeys(damage))
+    found.manifest = replace(found.manifest, damage=tuple(dict.fromkeys(damage)))
 
 
-def _apply(found: Recovered, kind: int, rows: list[Any], _: int) -> None:
+def _apply(found: Recovered, kind: int, rows: list[Any]) -> None:
     if kind == DROP:
         for start, end in rows:
             found.memtable.drop(start, end)
+            segments = with_drop(found.manifest.segments, (start, end))
+            found.manifest = replace(found.manifest, segments=segments)
         return
     size = sum([len(k) + len(v or b"") + ROW_OVERHEAD_BYTES for k, v in rows])
     found.memtable.update(dict(rows), size)
+
+
+def _remove_garbage(files: Files, directory: str, names: list[str], found: Recovered) -> None:
+    """Segments that no manifest came to name, and snapshots that were not finished."""
+    live = {entry.number for entry in found.manifest.segments}
+    for name in names:
+        number = number_of(name, SEGMENT_PREFIX)
+        if (number is not None and number not in live) or name == MANIFEST_NEW:
+            files.remove(f"{directory}/{name}")
+    if SNAPSHOTS + "/" in names:
+        for name in files.names(f"{directory}/{SNAPSHOTS}"):
+            snapshot = f"{directory}/{SNAPSHOTS}/{name.rstrip('/')}"
+            if name.endswith("/") and not files.exists(f"{snapshot}/{MANIFEST}"):
+                remove_snapshot(files, snapshot)
+
+
+def remove_snapshot(files: Files, path: str) -> None:
+    """Remove a snapshot's directory; its manifest first, so that none is left half of one."""
+    names = files.names(path)
+    for name in sorted(names, key=lambda name: name != MANIFEST):
+        files.remove(f"{path}/{name}")
+    files.remove_directory(path)

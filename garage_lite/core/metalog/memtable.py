@@ -71,7 +71,6 @@ class Memtable:
     def blocks(self, start: bytes, end: bytes | None) -> Iterator[Batch]:
         """Rows of start <= key < end (None: to the last) in small batches; the table may grow
         meanwhile, rows added ahead of the reader are met."""
-        get = self.rows.__getitem__
         while True:
             keys = self.keys()
             first = bisect_left(keys, start)
@@ -80,5 +79,6 @@ class Memtable:
                 del found[bisect_left(found, end) :]
             if not found:
                 return
-            yield found, [get(key) for key in found]
+            rows = self.rows
+            yield found, [rows[key] for key in found]
             start = found[-1] + b"\x00"
