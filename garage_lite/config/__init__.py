@@ -253,7 +253,7 @@ def rpc_address(config: Config) -> Address:
     """Where the CLI on this machine finds the node: its bind address, loopback for a wildcard."""
     bound = config.rpc_bind_addr
     if isinstance(bound, TcpAddress) and bound.host in ("::", "0.0.0.0"):
-        return TcpAddress("::1" if bound.host == "::" else "127.0.0.1", bound.port)
+        return TcpAddress("127.0.0.1", bound.port)
     return bound
 
 

@@ -373,17 +373,19 @@ def _describe(error: Exception) -> bytes:
 
 
 def operations_handler(
-    operations: Mapping[str, Callable[[dict[str, Any]], Awaitable[Any]]],
+    operations: Mapping[str, Callable[[Any], Awaitable[Any]]],
 ) -> Handler:
     """Answers [name, parameters] by the operation of that name: the Admin API, over RPC."""
 
     async def handle(request: Request) -> Any:
         match request.payload:
-            case [str() as name, dict() as parameters] if name in operations:
+            case [str() as name, parameters] if name in operations:
                 return await operations[name](parameters)
-            case [str() as name, dict()]:
-                raise PeerFailed("InvalidRequest", f"unknown API endpoint {name[:80]}", 400)
-        raise PeerFailed("InvalidRequest", "expected a name and an object of parameters", 400)
+            case [str() as name, _]:
+                raise PeerFailed(
+                    "NotImplemented", f"{name[:80]} is not available yet in this version", 501
+                )
+        raise PeerFailed("InvalidRequest", "expected a name and its parameters", 400)
 
     return handle
 

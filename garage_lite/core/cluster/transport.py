@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Final, Protocol, cast
 
 from garage_lite.core.cluster.identity import NodeKey
+from garage_lite.core.disk.files import LocalFiles
 from garage_lite.core.errors import NodeError, StartupError
 from garage_lite.core.ids import NodeId
 from garage_lite.core.ports import Entropy
@@ -34,6 +35,8 @@ STRANGERS_MAX: Final = 64
 LINKS_MAX: Final = 256
 WRITE_BUFFER_BYTES: Final = 256 * 1024
 """Sealed bytes waiting for the socket; beyond it nothing more is taken from the queues."""
+LISTEN_BACKLOG: Final = 256
+_NO_IPV6: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 _KEEPALIVE: Final = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 6))
 
 
@@ -208,15 +211,12 @@ class Listener:
     async def listen(self, address: Address) -> Address:
         """Start accepting; the address with the port that was chosen for port 0. StartupError."""
         loop = asyncio.get_running_loop()
-        try:
-            if isinstance(address, UnixAddress):
-                await _remove_dead_socket(address)
-                self._server = await loop.create_unix_server(self._accept, address.path)
-                return address
-            self._server = await loop.create_server(self._accept, address.host, address.port)
-        except OSError as error:
-            raise StartupError(f"can't listen on {address} for RPC: {_reason(error)}") from error
-        return TcpAddress(address.host, self._server.sockets[0].getsockname()[1])
+        sock = listening_socket(address)
+        if isinstance(address, UnixAddress):
+            self._server = await loop.create_unix_server(self._accept, sock=sock)
+            return address
+        self._server = await loop.create_server(self._accept, sock=sock)
+        return TcpAddress(address.host, sock.getsockname()[1])
 
     def _accept(self) -> Link:
         handshake = Handshake(
@@ -301,13 +301,66 @@ async def _open(address: Address, make: Callable[[], Link]) -> Link:
         raise Unreachable(f"can't reach the node at {address}: {_reason(error)}") from error
 
 
-async def _remove_dead_socket(address: UnixAddress) -> None:
-    """asyncio unlinks a stale socket file itself, also one that somebody still listens on: that
-    one must stay, or two nodes would take it from each other."""
-    with contextlib.suppress(OSError):
-        _, writer = await asyncio.open_unix_connection(address.path)
-        writer.close()
-        raise StartupError(f"another process listens on {address}")
+def listening_socket(address: Address) -> socket.socket:
+    """A bound, listening socket, for whatever protocol. StartupError says why it can't be had.
+
+    [::] takes IPv4 as well, as Garage's does (asyncio's own would not), and stands for 0.0.0.0
+    on a machine without IPv6. A Unix socket that nobody listens on any more is replaced.
+    """
+    try:
+        if isinstance(address, UnixAddress):
+            return _bind_unix(address.path)
+        try:
+            return _bind_tcp(address.host, address.port)
+        except OSError as error:
+            if address.host != "::" or error.errno not in _NO_IPV6:
+                raise
+            return _bind_tcp("0.0.0.0", address.port)
+    except OSError as error:
+        raise StartupError(f"can't listen on {address}: {_reason(error)}") from error
+
+
+def _bind_tcp(host: str, port: int) -> socket.socket:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, kind, protocol, _, place = found[0]
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != "::")
+        sock.bind(place)
+        return _listen(sock)
+    except OSError:
+        sock.close()
+        raise
+
+
+def _bind_unix(path: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        try:
+            sock.bind(path)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or _is_alive(path):
+                raise
+            LocalFiles().remove(path)
+            sock.bind(path)
+        return _listen(sock)
+    except OSError:
+        sock.close()
+        raise
+
+
+def _is_alive(path: str) -> bool:
+    """Whether somebody listens on a Unix socket; anything but a refusal counts as yes."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        return probe.connect_ex(path) != errno.ECONNREFUSED
+
+
+def _listen(sock: socket.socket) -> socket.socket:
+    sock.listen(LISTEN_BACKLOG)
+    sock.setblocking(False)
+    return sock
 
 
 def _keep_alive(sock: socket.socket | None) -> None:
