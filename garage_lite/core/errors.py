@@ -9,7 +9,7 @@ layers map classes to codes; the core never speaks HTTP. `InvariantBroken` is a 
         NotFound            NoSuchBucket NoSuchKey NoSuchVersion NoSuchUpload NoSuchAccessKey
         Forbidden           AccessDenied KeyExpired QuotaExceeded
         Conflict            BucketAlreadyExists BucketAlreadyOwned BucketNotEmpty AliasTaken
-                            OperationAborted
+                            KeyAlreadyExists OperationAborted
         PreconditionFailed
         BadRequest          InvalidArgument InvalidName InvalidPart InvalidPartOrder
                             EntityTooSmall EntityTooLarge InvalidRange KeyTooLong
@@ -109,6 +109,10 @@ class BucketNotEmpty(Conflict):
 
 class AliasTaken(Conflict):
     """That name already points to something else."""
+
+
+class KeyAlreadyExists(Conflict):
+    """An access key of this id exists or has existed; its id can't be used again."""
 
 
 class OperationAborted(Conflict):

@@ -1,0 +1,45 @@
+"""Read, decide, write as one step: how rows that every node holds are changed.
+
+An edit is a function from the rows as they are to the updates to make; it may refuse by raising.
+It is run once to learn the updates and once more at the instant of the write, with nothing in
+between: if rows moved meanwhile so that it decides otherwise, all is begun again. So of two
+concurrent edits that exclude each other exactly one succeeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from garage_lite.core.cluster.tables import Tables
+from garage_lite.core.errors import OperationAborted
+from garage_lite.core.table.schema import Change, View
+
+Edit = Callable[[View, int], Sequence[Change]]
+"""(rows, stamp in microseconds) -> updates. The same for the same rows and stamp; reads only
+what is given."""
+
+_ATTEMPTS_MAX: Final = 32
+
+
+class _Moved(Exception):
+    """Rows changed between the two runs of an edit."""
+
+
+async def write_edit(tables: Tables, edit: Edit) -> None:
+    """Durable at a quorum on return. Raises what `edit` raises, then nothing has changed;
+    OperationAborted when others keep changing the same rows."""
+    for _ in range(_ATTEMPTS_MAX):
+        stamp = tables.stamp()
+        updates = edit(tables.latest(), stamp)
+
+        def unmoved(stamp: int = stamp, updates: Sequence[Change] = updates) -> None:
+            if edit(tables.latest(), stamp) != updates:
+                raise _Moved
+
+        try:
+            await tables.write(updates, unmoved)
+        except _Moved:
+            continue
+        return
+    raise OperationAborted
