@@ -86,16 +86,16 @@ def matches(block: BlockHash, parts: Sequence[Buffer]) -> bool:
 
 
 def _pieces(parts: Sequence[Buffer], size: int) -> Iterator[memoryview]:
-    """Slices of the parts, spread evenly: what compression is tried on."""
+    """A few stretches of the content, spread evenly: what compression is tried on."""
     step = size // SAMPLE_PIECES
     start = 0
-    wanted = 0
     for part in parts:
         view = memoryview(part)
-        while wanted < SAMPLE_PIECES and wanted * step < start + len(view):
-            offset = wanted * step - start
-            yield view[offset : offset + SAMPLE_PIECE_BYTES]
-            wanted += 1
+        for stretch in range(start // step, (start + len(view) - 1) // step + 1):
+            low = max(stretch * step - start, 0)
+            high = stretch * step + SAMPLE_PIECE_BYTES - start
+            if low < high:
+                yield view[low:high]
         start += len(view)
 
 
