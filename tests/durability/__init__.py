@@ -1,0 +1,1 @@
+"""What was acknowledged is still there, whatever happened to the process."""
