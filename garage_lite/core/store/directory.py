@@ -8,8 +8,8 @@ of how the rows are written: that is `buckets.py` and `keys.py`.
 from __future__ import annotations
 
 from garage_lite.core.cluster.tables import Tables
-from garage_lite.core.errors import NoSuchBucket, StorageFailed
-from garage_lite.core.ids import BUCKET_ID_BYTES, BucketId
+from garage_lite.core.errors import InvalidArgument, NoSuchBucket, StorageFailed
+from garage_lite.core.ids import BucketId
 from garage_lite.core.model.buckets import Alias, Bucket
 from garage_lite.core.model.keys import AccessKey
 from garage_lite.core.model.rowkeys import Table, everywhere_row
@@ -96,18 +96,20 @@ class Directory:
         return self.bucket_by_id(BucketId(alias.target.value))
 
     def resolve_for_admin(self, text: str) -> Bucket:
-        """The bucket an operator means: a global alias, or the id in full (hex).
+        """The bucket an operator means: a global alias, or its id or the start of it (hex).
 
         Never for requests of clients: an id is no secret, an alias may be one. Raises
-        NoSuchBucket.
+        NoSuchBucket, and InvalidArgument where several ids start so.
         """
         alias = self._aliases.get(text)
-        if (alias is None or alias.target.value is None) and len(text) == 2 * BUCKET_ID_BYTES:
-            try:
-                return self.bucket_by_id(BucketId(bytes.fromhex(text)))
-            except ValueError as error:
-                raise NoSuchBucket from error
-        return self.resolve(text)
+        if alias is not None and alias.target.value is not None:
+            return self.resolve(text)
+        matches = [bucket for bucket in self.buckets() if text and bucket.id.hex().startswith(text)]
+        if len(matches) > 1:
+            raise InvalidArgument(f"{len(matches)} bucket ids start with {text}.")
+        if not matches:
+            raise NoSuchBucket
+        return matches[0]
 
     def key(self, access_key_id: str) -> AccessKey | None:
         """None also for a deleted key; an expired one is returned."""
