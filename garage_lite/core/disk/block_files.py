@@ -268,19 +268,21 @@ class BlockFiles:
         return self._shelf.directories[self._shelf.placement.home(block)]
 
     async def move_home(self, copy: Copy) -> bool:
-        """Move a block's file to its home; False where there is nothing to do or no room.
+        """Move a block's file to its home; True once it is not away from home any more.
 
-        The new file is durable before the old one goes. Raises BlockCorrupt after setting a bad
-        file aside, StorageFailed.
+        False where it can't move (no room, read-only). The new file is durable before the old one
+        goes. Raises BlockCorrupt after setting a bad file aside, StorageFailed.
         """
         home = self.home(copy.name.block)
-        if home is copy.directory or copy.directory.read_only or not home.writable:
+        if home is copy.directory:
+            return True
+        if copy.directory.read_only or not home.writable:
             return False
         try:
             async with self._busy.hold(copy.name.block):
                 moved = await self._write(partial(self._move, copy, home), f"{copy.path} stays")
-                if moved is None:
-                    return False
+                if isinstance(moved, bool):
+                    return moved
                 await self._settle([moved])
                 removed = await self._write(partial(self._shelf.remove, [copy]), "not removed")
                 await self._settle(removed)
@@ -290,9 +292,11 @@ class BlockFiles:
         self.counts.moved += 1
         return True
 
-    def _move(self, copy: Copy, home: BlockDirectory) -> Unsynced | None:
+    def _move(self, copy: Copy, home: BlockDirectory) -> Unsynced | bool:
+        if not self._files.exists(copy.path):
+            return True
         if not home.mounted() or not home.has_room(self._files.file_size(copy.path)):
-            return None
+            return False
         return self._shelf.copy_to(copy, home)
 
     async def rebalanced(self) -> None:
