@@ -1,0 +1,122 @@
+"""A deterministic event loop: virtual time, a seeded order, no threads, no sockets.
+
+The same seed gives the same run. What is ready at one moment runs in a random order; an
+executor's job runs on the loop's own thread after a random virtual delay, and its result arrives
+after another, as from a thread. Jobs of one executor keep their order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class SimLoop(asyncio.BaseEventLoop):
+    """See the module. `time()` is virtual seconds from 0."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.random = random.Random(seed)
+        self._now = 0.0
+        self._clock_resolution = 1e-9
+        self._selector = self  # BaseEventLoop asks it only to wait: select(timeout)
+        self._free_at: dict[int, float] = {}
+
+    def time(self) -> float:
+        return self._now
+
+    def select(self, timeout: float | None) -> list[Any]:
+        if timeout is None:
+            raise RuntimeError("deadlock: nothing is left to happen, and somebody waits")
+        self._now += timeout
+        return []
+
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Executor | None, func: Callable[..., T], *args: Any
+    ) -> asyncio.Future[T]:
+        future: asyncio.Future[T] = self.create_future()
+        begin = self._now
+        if executor is not None:
+            begin = max(begin, self._free_at.get(id(executor), 0.0))
+        begin += self.random.uniform(1e-6, 5e-4)
+        if executor is not None:
+            self._free_at[id(executor)] = begin
+        self.call_at(begin, self._run_job, future, func, args)
+        return future
+
+    def _run_job(self, future: asyncio.Future[T], func: Callable[..., T], args: Any) -> None:
+        deliver: Callable[[], None]
+        try:
+            result = func(*args)
+        except Exception as error:
+            failure = error
+
+            def deliver() -> None:
+                if not future.done():
+                    future.set_exception(failure)
+        else:
+
+            def deliver() -> None:
+                if not future.done():
+                    future.set_result(result)
+
+        self.call_later(self.random.uniform(1e-6, 5e-4), deliver)
+
+    def _process_events(self, event_list: list[Any]) -> None:
+        pass
+
+    def _write_to_self(self) -> None:
+        raise RuntimeError("a thread woke the loop: the run can't be repeated")
+
+    def _run_once(self) -> None:
+        ready = self._ready  # type: ignore[attr-defined]
+        if len(ready) > 1:
+            shuffled = list(ready)
+            self.random.shuffle(shuffled)
+            ready.clear()
+            ready.extend(shuffled)
+        super()._run_once()  # type: ignore[misc]
+
+
+def run(main: Coroutine[Any, Any, T], seed: int = 0) -> T:
+    """Run a coroutine to its end in a world of its own."""
+    loop = SimLoop(seed)
+    asyncio.set_event_loop(loop)
+    try:
+        return loop.run_until_complete(main)
+    finally:
+        pending = asyncio.all_tasks(loop)
+        for task in pending:
+            task.cancel()
+        if pending:
+            loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+class SimClock:
+    """The loop's time as a Clock. `skew_us` makes its wall clock wrong."""
+
+    def __init__(self, skew_us: int = 0) -> None:
+        self.skew_us = skew_us
+
+    def now_us(self) -> int:
+        return 1_700_000_000_000_000 + self.monotonic_us() + self.skew_us
+
+    def monotonic_us(self) -> int:
+        return int(asyncio.get_running_loop().time() * 1_000_000)
+
+
+class SimEntropy:
+    """Repeatable tokens."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self._random = random.Random(seed)
+
+    def token(self, length: int) -> bytes:
+        return self._random.randbytes(length)
