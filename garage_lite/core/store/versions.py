@@ -1,0 +1,171 @@
+"""The versions of one key: finding the current one, and making a new one current.
+
+Readers see durable rows. A new version is decided in the guard of its write, against the
+writers' view: conditions and quotas hold at the moment the write takes its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Final, Protocol
+
+from garage_lite.core.cluster.tables import Tables
+from garage_lite.core.errors import NoSuchKey, NoSuchVersion, QuotaExceeded
+from garage_lite.core.ids import BucketId, VersionId
+from garage_lite.core.model.buckets import Bucket, Versioning
+from garage_lite.core.model.counters import Counters
+from garage_lite.core.model.objects import Floor, ObjectVersion, survivors
+from garage_lite.core.model.rowkeys import (
+    Stamp,
+    counter_row,
+    object_prefix,
+    object_row,
+    stamp_of,
+)
+from garage_lite.core.store.conditions import WriteCondition, check_write
+from garage_lite.core.table.schema import Change, Update, View
+
+Guard = Callable[[], None]
+
+FLOORS: Final = {
+    Versioning.OFF: Floor.ALL,
+    Versioning.SUSPENDED: Floor.NULL,
+    Versioning.ENABLED: Floor.NONE,
+}
+"""What a new version removes below itself."""
+
+
+class Write(Protocol):
+    """`Tables.write`, or something that adds to it."""
+
+    def __call__(self, changes: Sequence[Change], guard: Guard | None, /) -> Awaitable[None]: ...
+
+
+class Overtaken(Exception):
+    """Something came between a decision and its write: decide again."""
+
+
+def unplaced(version: VersionId) -> Stamp:
+    """The stamp of a version that `publish` has not placed yet."""
+    return Stamp(0, 0, version)
+
+
+def decoded(rows: Iterable[tuple[bytes, bytes]]) -> list[ObjectVersion]:
+    """Versions of one key from its rows, newest first."""
+    return [ObjectVersion.decode(stamp_of(key), value) for key, value in rows]
+
+
+def newest(rows: Sequence[tuple[bytes, bytes]]) -> ObjectVersion | None:
+    """The current version among the rows of one key: the newest survivor, also a delete marker."""
+    alive = survivors(decoded(rows))
+    return alive[0] if alive else None
+
+
+def with_id(rows: Sequence[tuple[bytes, bytes]], version_id: str) -> ObjectVersion | None:
+    """The survivor that clients know by `version_id`; tombstones they don't know."""
+    for version in survivors(decoded(rows)):
+        if version.version_id == version_id and not version.is_tombstone:
+            return version
+    return None
+
+
+async def find(
+    tables: Tables, bucket: BucketId, key: bytes, version_id: str | None = None
+) -> ObjectVersion:
+    """The current version, or the one asked for. Raises NoSuchKey (also where it is a delete
+    marker) and NoSuchVersion."""
+    rows = await tables.with_prefix(object_prefix(bucket, key))
+    if version_id is not None:
+        version = with_id(rows, version_id)
+        if version is None:
+            raise NoSuchVersion
+    else:
+        version = newest(rows)
+    if version is None or not version.has_data:
+        raise NoSuchKey
+    return version
+
+
+def current(view: View, bucket: BucketId, key: bytes) -> ObjectVersion | None:
+    """The current version in a view, None where there is none or it is a delete marker."""
+    version = newest(view.with_prefix(object_prefix(bucket, key)))
+    return version if version is not None and version.has_data else None
+
+
+def has_quotas(bucket: Bucket) -> bool:
+    return any(limit is not None for limit in bucket.quotas.value or ())
+
+
+def check_quota(
+    bucket: Bucket, view: View, alive: Sequence[ObjectVersion], new: ObjectVersion
+) -> None:
+    """Whether the bucket may hold `new` in place of what it removes. Raises QuotaExceeded.
+
+    `alive`: the survivors of the key. Only an increase is refused, so that a bucket above a
+    lowered quota can still be cleaned up by overwriting.
+    """
+    if not has_quotas(bucket):
+        return
+    size_max, objects_max = bucket.quotas.value
+    stored = view.get(counter_row(bucket.id))
+    counted = Counters.decode(stored) if stored is not None else Counters()
+    freed = sum(
+        version.size
+        for version in alive
+        if new.floor is Floor.ALL or (new.floor is Floor.NULL and version.null)
+    )
+    more = new.size - freed
+    if size_max is not None and more > 0 and counted.total_bytes + more > size_max:
+        raise QuotaExceeded(f"The bucket may hold {size_max} bytes; this would exceed it.")
+    is_new = not (alive and alive[0].has_data)
+    if objects_max is not None and is_new and counted.objects + 1 > objects_max:
+        raise QuotaExceeded(f"The bucket may hold {objects_max} objects; this would exceed it.")
+
+
+async def publish(
+    tables: Tables,
+    bucket: Bucket,
+    key: bytes,
+    version: ObjectVersion,
+    changes: Sequence[Change] = (),
+    *,
+    write: Write | None = None,
+    condition: WriteCondition | None = None,
+    guard: Guard | None = None,
+) -> ObjectVersion:
+    """Make `version` (with an `unplaced` stamp) the current one; durable on return.
+
+    What it removes below itself follows the bucket's versioning. `changes` ride in the same
+    write, `guard` is asked first. Raises PreconditionFailed, NoSuchKey, QuotaExceeded, and what
+    `write` and `guard` raise; then nothing has changed. A write that reads nothing is ordered by
+    its stamp alone; one that was decided on what is there must come after it, so it is stamped
+    anew when another was faster.
+    """
+    versioning = Versioning(bucket.versioning.value)
+    null = versioning is not Versioning.ENABLED
+    version = replace(version, null=null, floor=FLOORS[versioning])
+    prefix = object_prefix(bucket.id, key)
+    judged = condition is not None or (version.has_data and has_quotas(bucket))
+    put: Write = write or tables.write
+    while True:
+        placed = replace(version, stamp=Stamp(tables.stamp(), 0, version.id))
+
+        def check(placed: ObjectVersion = placed) -> None:
+            if guard is not None:
+                guard()
+            if not judged:
+                return
+            versions = decoded(tables.latest().with_prefix(prefix))
+            if versions and versions[0].stamp >= placed.stamp:
+                raise Overtaken
+            alive = survivors(versions)
+            check_write(condition, alive[0] if alive else None)
+            check_quota(bucket, tables.latest(), alive, placed)
+
+        row = Update(object_row(prefix, placed.stamp), placed.encode())
+        try:
+            await put([row, *changes], check if judged or guard else None)
+        except Overtaken:
+            continue
+        return placed
