@@ -1,0 +1,59 @@
+"""All the background workers of a node, and what an operator may ask of them."""
+
+from __future__ import annotations
+
+from garage_lite.core.cluster.node_state import NodeState
+from garage_lite.core.errors import BlockMissing
+from garage_lite.core.ids import BlockHash, NodeId
+from garage_lite.core.workers.cascade import CascadeWorker
+from garage_lite.core.workers.pending import LostDataWorker
+from garage_lite.core.workers.rebalance import BlockRepairWorker, RebalanceWorker
+from garage_lite.core.workers.resync import BlockStore, ResyncQueue, ResyncWorker
+from garage_lite.core.workers.runner import WorkerRunner
+from garage_lite.core.workers.scrub import ScrubWorker
+from garage_lite.core.workers.tombstones import TombstoneWorker
+from garage_lite.core.workers.variables import RESYNC_WORKERS_MAX, LiveVariables
+
+
+class Background:
+    """Made once per run; `start` after everything else, `stop` before the stores close."""
+
+    def __init__(
+        self, store: BlockStore, state: NodeState, node: NodeId, boot: bytes, *, scrub: bool
+    ) -> None:
+        tables = store.tables
+        self.store = store
+        self.runner = WorkerRunner(tables.clock)
+        self.variables = LiveVariables(state)
+        self.resync = ResyncQueue(store, _no_peer_has_it)
+        self.scrub = ScrubWorker(store, state, self.variables, scrub)
+        store.files.on_corrupt = self._corrupt
+        for number in range(1, RESYNC_WORKERS_MAX + 1):
+            self.runner.add(ResyncWorker(self.resync, number, self.variables))
+        self.runner.add(self.scrub)
+        self.runner.add(CascadeWorker(tables))
+        self.runner.add(TombstoneWorker(tables))
+        self.runner.add(LostDataWorker(tables, node, boot))
+
+    def start(self) -> None:
+        self.runner.start()
+
+    async def stop(self) -> None:
+        """Each worker ends the step it is in; late ones are cut off."""
+        await self.runner.stop()
+
+    def repair_blocks(self) -> None:
+        """Look at every block that is referenced or there."""
+        self.runner.add(BlockRepairWorker(self.store))
+
+    def rebalance(self) -> None:
+        """Move every block to the directory where it belongs."""
+        self.runner.add(RebalanceWorker(self.store, self.variables))
+
+    async def _corrupt(self, block: BlockHash) -> None:
+        await self.store.look_again(block)
+        self.resync.notify()
+
+
+async def _no_peer_has_it(block: BlockHash) -> bytes:
+    raise BlockMissing(f"no copy of block {block.hex()} is left on this node")

@@ -1,0 +1,163 @@
+"""The composition root: what a node is made of, in the order it starts; it stops in reverse.
+
+Nothing here decides anything: parts are made, handed to each other, started and stopped. A part
+that can't start raises StartupError (or StorageFailed) in plain words; what was started before it
+is stopped again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final
+
+from garage_lite.config import Config
+from garage_lite.core.cluster.blocks import Blocks
+from garage_lite.core.cluster.identity import NodeKey
+from garage_lite.core.cluster.node_state import NodeState
+from garage_lite.core.cluster.tables import Tables
+from garage_lite.core.disk.block_files import BlockFiles, BlockOptions
+from garage_lite.core.disk.block_locks import BlockLeases, BlockLocks
+from garage_lite.core.disk.metadata import MetadataOptions, MetadataStore
+from garage_lite.core.disk.replica import Replica
+from garage_lite.core.errors import DataDirError
+from garage_lite.core.layout.roles import Parameters
+from garage_lite.core.model.rowkeys import SUFFIX_BYTES
+from garage_lite.core.ports import Clock, Entropy, Files
+from garage_lite.core.quorum import Consistency
+from garage_lite.core.store.buckets import Buckets
+from garage_lite.core.store.budget import Budget
+from garage_lite.core.store.cluster_layout import ClusterLayout
+from garage_lite.core.store.copies import Copies
+from garage_lite.core.store.directory import Directory
+from garage_lite.core.store.keys import Keys
+from garage_lite.core.store.listing import Listing
+from garage_lite.core.store.objects import Objects
+from garage_lite.core.store.uploads import Uploads
+from garage_lite.core.store.writing import Storage, StoreOptions
+from garage_lite.core.workers.background import Background
+from garage_lite.core.workers.resync import BlockStore
+
+log = logging.getLogger(__name__)
+
+HASHING_THREADS: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The doors to the world that a node is given."""
+
+    files: Files
+    clock: Clock
+    entropy: Entropy
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """The parts of a running node that its doors (S3, admin, RPC) work with."""
+
+    config: Config
+    key: NodeKey
+    world: World
+    metadata: MetadataStore
+    tables: Tables
+    state: NodeState
+    storage: Storage
+    background: Background
+    layout: ClusterLayout
+    directory: Directory
+    objects: Objects
+    uploads: Uploads
+    copies: Copies
+    listing: Listing
+    buckets: Buckets
+    keys: Keys
+
+
+@contextlib.asynccontextmanager
+async def running_node(config: Config, key: NodeKey, world: World) -> AsyncIterator[Node]:
+    """A node without its doors: everything below the web. Raises StartupError, StorageFailed."""
+    async with contextlib.AsyncExitStack() as stop:
+        metadata = await _open_metadata(config, world)
+        stop.push_async_callback(metadata.close)
+        tables = Tables(Replica(metadata), world.clock, world.entropy)
+        stop.push_async_callback(tables.close)
+        state = NodeState(tables)
+        await _claim(state, key, config.metadata_dir)
+        blocks = await _open_blocks(config, world, state, key)
+        stop.push_async_callback(blocks.close)
+        locks, leases = BlockLocks(), BlockLeases()
+        boot = world.entropy.token(16)
+        hashing = stop.enter_context(ThreadPoolExecutor(HASHING_THREADS, "hash"))
+        storage = Storage(
+            tables,
+            Blocks(tables, blocks, locks),
+            Budget(config.block_ram_buffer_max),
+            leases,
+            key.node,
+            boot,
+            hashing,
+            StoreOptions(block_bytes=config.block_size),
+        )
+        stop.push_async_callback(storage.settle)
+        directory = await Directory.load(tables)
+        objects, uploads = Objects(storage), Uploads(storage)
+        store = BlockStore(tables, blocks, locks, leases)
+        background = Background(store, state, key.node, boot, scrub=not config.disable_scrub)
+        stop.push_async_callback(background.stop)
+        background.start()
+        yield Node(
+            config=config,
+            key=key,
+            world=world,
+            metadata=metadata,
+            tables=tables,
+            state=state,
+            storage=storage,
+            background=background,
+            layout=ClusterLayout(
+                tables,
+                key.node,
+                Parameters(config.replication_factor),
+                Consistency(config.consistency_mode),
+            ),
+            directory=directory,
+            objects=objects,
+            uploads=uploads,
+            copies=Copies(storage, objects, uploads),
+            listing=Listing(tables),
+            buckets=Buckets(tables, allow_punycode=config.allow_punycode),
+            keys=Keys(tables, directory),
+        )
+
+
+async def _open_metadata(config: Config, world: World) -> MetadataStore:
+    options = MetadataOptions(suffix_bytes=SUFFIX_BYTES, fsync=config.metadata_fsync)
+    directory = f"{config.metadata_dir}/metalog"
+    return await MetadataStore.open(world.files, directory, world.clock, world.entropy, options)
+
+
+async def _open_blocks(config: Config, world: World, state: NodeState, key: NodeKey) -> BlockFiles:
+    options = BlockOptions(
+        fsync=config.data_fsync,
+        level=config.compression_level,
+        node=key.node.hex(),
+        reads_max=config.block_max_concurrent_reads,
+    )
+    return await BlockFiles.open(world.files, config.data_dir, state, world.entropy, options)
+
+
+async def _claim(state: NodeState, key: NodeKey, directory: str) -> None:
+    """Refuse metadata that another node wrote: two nodes with one identity would mix."""
+    owner = state.get("owner")
+    if owner is None:
+        await state.set("owner", key.node)
+    elif owner != key.node:
+        raise DataDirError(
+            f"{directory} holds the metadata of node {owner.hex()[:16]}, but the node_key there"
+            f" is that of {key.node.hex()[:16]}: put back the node_key that belongs to this"
+            " metadata, or start with an empty metadata_dir"
+        )

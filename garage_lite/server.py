@@ -1,0 +1,202 @@
+"""The node as a process: its doors in order, the signals, a clean stop.
+
+Ready means every door is open. On SIGTERM or SIGINT the doors close first (requests under way get
+`DRAIN_SECONDS` to end), then the node below them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import platform
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from typing import Final
+
+from garage_lite import __version__
+from garage_lite.config import Config, require_rpc_secret
+from garage_lite.core.cluster.identity import load_or_create_node_key
+from garage_lite.core.cluster.rpc import JSON_API, RpcServer, operations_handler
+from garage_lite.core.disk.directory_lock import locked
+from garage_lite.core.disk.files import LocalFiles
+from garage_lite.core.errors import BucketAlreadyExists, GarageLiteError
+from garage_lite.core.model.buckets import Permission
+from garage_lite.node import Node, World, running_node
+from garage_lite.system import SystemClock, SystemEntropy
+from garage_lite.web.admin.app import serve_admin
+from garage_lite.web.admin.context import AdminContext, NodeFacts, Space
+from garage_lite.web.admin.operations import bound_operations
+from garage_lite.web.app import serve_s3
+from garage_lite.web.s3.context import S3Context, S3Settings
+
+log = logging.getLogger(__name__)
+
+DRAIN_SECONDS: Final = 5.0
+
+
+def run_server(
+    config: Config,
+    *,
+    single_node: bool = False,
+    default_bucket: str | None = None,
+    default_access_key: tuple[str, str] | None = None,
+) -> int:
+    """Run the node until SIGTERM or SIGINT; the exit status. What is wrong at start is logged."""
+    for warning in config.warnings:
+        log.warning("%s", warning)
+    _tune()
+    try:
+        asyncio.run(_serve(config, single_node, default_bucket, default_access_key))
+    except GarageLiteError as error:
+        log.error("%s", error.message)
+        sys.stderr.write(f"Error: {error.message}\n")
+        return 1
+    return 0
+
+
+def _tune() -> None:
+    """Hand the interpreter over often, so that a busy background thread delays no request."""
+    sys.setswitchinterval(0.0005)
+    gc.set_threshold(50_000, 20, 50)
+
+
+async def _serve(
+    config: Config,
+    single_node: bool,
+    default_bucket: str | None,
+    default_access_key: tuple[str, str] | None,
+) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    world = World(LocalFiles(), SystemClock(), SystemEntropy())
+    with locked(config.metadata_dir):
+        key = load_or_create_node_key(world.files, config.metadata_dir, world.entropy)
+        async with running_node(config, key, world) as node:
+            if single_node:
+                await node.layout.use_single_node(_capacity(config, node))
+            await _make_defaults(node, default_bucket, default_access_key)
+            async with _doors(node):
+                gc.collect()
+                gc.freeze()
+                log.info("Garage Lite %s is ready, node %s", __version__, key.node.hex()[:16])
+                await stopping.wait()
+                log.info("Stopping")
+    log.info("Stopped")
+
+
+def _capacity(config: Config, node: Node) -> int:
+    """Bytes of the disks that hold the data, as configured or as they are."""
+    configured = [directory.capacity for directory in config.data_dir if directory.capacity]
+    if configured:
+        return sum(configured)
+    return sum(
+        node.world.files.total_bytes(directory.path)
+        for directory in config.data_dir
+        if not directory.read_only
+    )
+
+
+async def _make_defaults(
+    node: Node, bucket_name: str | None, access_key: tuple[str, str] | None
+) -> None:
+    """The key and the bucket that Garage's --default-access-key and --default-bucket ask for."""
+    if access_key is None:
+        return
+    key_id, secret = access_key
+    if node.directory.key(key_id) is None:
+        await node.keys.import_key(key_id, secret, "default access key")
+        await node.keys.allow_create_bucket(key_id, True)
+    if bucket_name is None:
+        return
+    with contextlib.suppress(BucketAlreadyExists):
+        await node.buckets.create(global_alias=bucket_name)
+    bucket = node.directory.resolve(bucket_name)
+    if bucket.permissions_of(key_id) != Permission.ALL:
+        await node.buckets.allow(bucket.id, key_id, Permission.ALL)
+
+
+@contextlib.asynccontextmanager
+async def _doors(node: Node) -> AsyncIterator[None]:
+    """RPC, admin and S3, in this order; closed in reverse."""
+    config = node.config
+    admin = _admin_context(node)
+    async with contextlib.AsyncExitStack() as stop:
+        rpc = RpcServer(node.key, require_rpc_secret(config), node.world.entropy)
+        rpc.serve(JSON_API, operations_handler(bound_operations(admin)))
+        address = await rpc.start(config.rpc_bind_addr)
+        stop.push_async_callback(rpc.stop)
+        log.info("RPC listens on %s", address)
+        if config.admin.api_bind_addr is not None:
+            admin_server = await serve_admin(
+                admin, str(config.admin.api_bind_addr), config.admin.admin_token
+            )
+            stop.push_async_callback(admin_server.stop)
+            log.info("Admin API listens on %s", config.admin.api_bind_addr)
+        if config.s3_api.api_bind_addr is not None:
+            s3_server = await serve_s3(_s3_context(node), [str(config.s3_api.api_bind_addr)])
+            stop.push_async_callback(s3_server.stop, DRAIN_SECONDS)
+            log.info("S3 API listens on %s", config.s3_api.api_bind_addr)
+        yield
+
+
+def _s3_context(node: Node) -> S3Context:
+    s3 = node.config.s3_api
+    return S3Context(
+        directory=node.directory,
+        objects=node.objects,
+        uploads=node.uploads,
+        copies=node.copies,
+        listing=node.listing,
+        buckets=node.buckets,
+        clock=node.world.clock,
+        entropy=node.world.entropy,
+        settings=S3Settings(
+            region=s3.s3_region,
+            root_domain=s3.root_domain,
+            public_endpoint=s3.public_endpoint,
+            public_endpoint_path_style=s3.public_endpoint_path_style,
+            host_id=node.key.node.hex()[:16],
+        ),
+    )
+
+
+def _admin_context(node: Node) -> AdminContext:
+    config, files = node.config, node.world.files
+
+    def metadata_space() -> Space:
+        directory = config.metadata_dir
+        return Space(files.free_bytes(directory), files.total_bytes(directory))
+
+    return AdminContext(
+        facts=NodeFacts(
+            node=node.key.node,
+            hostname=socket.gethostname(),
+            version=__version__,
+            python_version=platform.python_version(),
+            region=config.s3_api.s3_region,
+            rpc_address=config.rpc_public_addr or str(config.rpc_bind_addr),
+            s3_endpoint=config.s3_api.public_endpoint,
+            s3_path_style=config.s3_api.public_endpoint_path_style,
+            k2v_endpoint=config.k2v_api.public_endpoint if config.k2v_api else None,
+        ),
+        clock=node.world.clock,
+        directory=node.directory,
+        buckets=node.buckets,
+        keys=node.keys,
+        uploads=node.uploads,
+        storage=node.storage,
+        layout=node.layout,
+        metadata=node.metadata,
+        metadata_space=metadata_space,
+        blocks=node.background.store,
+        workers=node.background.runner,
+        variables=node.background.variables,
+        resync=node.background.resync,
+        scrub=node.background.scrub,
+    )
