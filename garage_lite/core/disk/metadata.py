@@ -360,18 +360,19 @@ class MetadataStore:
 
     # --- the whole store
 
-    async def drop_range(self, start: bytes, end: bytes) -> None:
+    def drop_range(self, start: bytes, end: bytes) -> asyncio.Future[None]:
         """Delete the rows of start <= key < end that were committed before: one small record,
-        however many they are. Durable on return; errors as of commit."""
+        however many they are. As commit: at once in the writers' view, the future resolves when
+        it is durable; the same errors."""
         payload = self._admit([(start, end)], reserve=True)
         self._queued = {k: v for k, v in self._queued.items() if not start <= k < end}
         self._queued_drops.append((start, end))
-        await self._enqueue(payload, DROP, (), [(start, end)])
+        return self._enqueue(payload, DROP, (), [(start, end)])
 
-    async def drop_partition(self, table: int, partition: int) -> None:
+    def drop_partition(self, table: int, partition: int) -> asyncio.Future[None]:
         """Delete all rows of a table in one partition: the first two bytes of their keys."""
         prefix = table << 8 | partition
-        await self.drop_range(prefix.to_bytes(2, "big"), (prefix + 1).to_bytes(2, "big"))
+        return self.drop_range(prefix.to_bytes(2, "big"), (prefix + 1).to_bytes(2, "big"))
 
     async def flush(self) -> None:
         """Bring all that is durable now into segments."""

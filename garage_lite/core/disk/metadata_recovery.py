@@ -86,7 +86,7 @@ def _read_manifest(files: Files, directory: str, new_id: bytes) -> Manifest:
     path = f"{directory}/{MANIFEST}"
     if files.exists(path):
         return decode_manifest(read_whole(files, path))
-    files.make_directory(directory)
+    make_durable_directory(files, directory)
     strangers = [n for n in files.names(directory) if n != MANIFEST_NEW]
     if strangers:
         raise DataDirError(
@@ -96,8 +96,19 @@ def _read_manifest(files: Files, directory: str, new_id: bytes) -> Manifest:
         )
     manifest = Manifest(new_id)
     write_manifest(files, directory, manifest)
-    files.sync_directory(directory.rpartition("/")[0] or "/")
     return manifest
+
+
+def make_durable_directory(files: Files, directory: str) -> None:
+    """Make it and the parents it lacks; their names are durable on return."""
+    parent = directory.rpartition("/")[0]
+    above = [parent or "/"]
+    while parent and not files.exists(parent):
+        parent = parent.rpartition("/")[0]
+        above.append(parent or "/")
+    files.make_directory(directory)
+    for path in above:
+        files.sync_directory(path)
 
 
 def _find_spares(

@@ -14,6 +14,7 @@ from typing import Final
 from garage_lite.core.disk.group_commit import LOG_PREFIX, number_of, numbered
 from garage_lite.core.disk.metadata_recovery import (
     MANIFEST,
+    make_durable_directory,
     read_whole,
     remove_snapshot,
     write_manifest,
@@ -39,7 +40,7 @@ def take_snapshot(
 ) -> None:
     """Make `target` a store with the content of `source` as `manifest` and `log` say; durable on
     return. Raises OSError, after removing what was made."""
-    files.make_directory(target)
+    make_durable_directory(files, target)
     try:
         for entry in manifest.segments:
             files.link(
@@ -54,9 +55,6 @@ def take_snapshot(
     except OSError:
         remove_snapshot(files, target)
         raise
-    parent = target.rpartition("/")[0]
-    files.sync_directory(parent)
-    files.sync_directory(parent.rpartition("/")[0] or "/")
 
 
 def restore_snapshot(files: Files, snapshot: str, directory: str, new_id: bytes) -> None:

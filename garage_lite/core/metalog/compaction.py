@@ -63,7 +63,9 @@ def after_merge_step(
     `inputs`: numbers of the segments being merged into `run`; those wholly below `low` go, the
     others hide their rows below it; None: all go.
     """
-    place = max(i for i, s in enumerate(segments) if s.number in inputs) + 1
+    place = max([i + 1 for i, s in enumerate(segments) if s.number in inputs], default=0)
+    if not place:  # the last step made all of them go, and no row was left for this one
+        return tuple(segments)
     kept: list[SegmentEntry] = []
     for segment in segments[:place]:
         if segment.number not in inputs:

@@ -17,7 +17,7 @@ merge replaces its inputs range by range, so that it never needs a second copy o
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from zlib import crc32
 
@@ -94,8 +94,10 @@ def decode_manifest(data: bytes) -> Manifest:
         sequence,
         next_number,
         tuple(damage),
-        tuple(
-            SegmentEntry(*plain, tuple((start, end) for start, end in drops))
-            for *plain, drops in segments
-        ),
+        tuple([_segment_entry(fields) for fields in segments]),
     )
+
+
+def _segment_entry(fields: list[Any]) -> SegmentEntry:
+    drops = tuple([(start, end) for start, end in fields[8]])
+    return replace(SegmentEntry(*fields[:8]), drops=drops)
