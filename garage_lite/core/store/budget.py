@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 PATIENCE_S: Final = 0.5
@@ -100,6 +100,7 @@ class Budget:
         self._holds: set[Hold] = set()
         self._waiters: deque[_Waiter] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._serving = False
 
     def hold(self, let_go: Callable[[], None]) -> Hold:
         hold = Hold(self, let_go)
@@ -128,7 +129,8 @@ class Budget:
         waiter = _Waiter(hold, chunk, room, loop.time(), loop.create_future())
         self._waiters.append(waiter)
         if self._timer is None:
-            self._timer = loop.call_later(self._patience_s, self._reclaim)
+            self._timer = loop.call_later(self._patience_s, self._lose_patience)
+        self._serve()
         try:
             await waiter.granted
         except asyncio.CancelledError:
@@ -152,38 +154,60 @@ class Budget:
         hold.reserved += amount
         self.free -= amount
 
-    def _serve(self) -> None:
-        """Grant to those who wait, in order; who has waited long gets what he needs at once."""
+    def _serve(self, slow: Sequence[Hold] = ()) -> None:
+        """Grant to those who wait; if they can't go on, take memory back from the `slow`, or
+        from each other when there is nobody else who could ever give any."""
+        if self._serving:
+            return
+        self._serving = True
+        try:
+            self._grant_waiting(modest=bool(slow))
+            if self._waiters and (slow or self._stuck()):
+                self._take_back(slow or list(self._holds))
+        finally:
+            self._serving = False
+
+    def _grant_waiting(self, modest: bool) -> None:
+        """In order. `modest`: the first gets what is in his hand, if his block has no room."""
         while self._waiters:
             waiter = self._waiters[0]
-            amount = waiter.amount(self.total, modest=self._overdue(waiter))
+            amount = waiter.amount(self.total, modest=False)
+            if self.free < amount and modest:
+                amount = waiter.amount(self.total, modest=True)
             if self.free < amount:
                 return
+            modest = False
             self._waiters.popleft()
             self._reserve(waiter.hold, amount)
             waiter.hold.used += waiter.chunk
             if not waiter.granted.done():
                 waiter.granted.set_result(None)
 
-    def _overdue(self, waiter: _Waiter) -> bool:
-        return asyncio.get_running_loop().time() - waiter.since >= self._patience_s
+    def _stuck(self) -> bool:
+        """Whether all memory is held by streams that wait for more."""
+        if self.leaving:
+            return False
+        waiting = {waiter.hold for waiter in self._waiters}
+        return all(hold in waiting for hold in self._holds if hold.reserved)
 
-    def _reclaim(self) -> None:
-        """Take memory back from slow streams if the first in the queue has waited long enough."""
+    def _take_back(self, holds: Sequence[Hold]) -> None:
+        for hold in holds:
+            hold.trim()
+        self._grant_waiting(modest=True)
+        if not self._waiters:
+            return
+        needed = self._waiters[0].amount(self.total, modest=True)
+        for hold in sorted(holds, key=lambda hold: hold.used, reverse=True):
+            if self.free + self.leaving >= needed:
+                return
+            hold.let_go()
+
+    def _lose_patience(self) -> None:
+        """The first in the queue may have waited long enough: see who is slow."""
         loop = asyncio.get_running_loop()
         now = loop.time()
         self._timer = None
-        if self._waiters and self._overdue(self._waiters[0]):
-            slow = [hold for hold in self._holds if now - hold.since >= self._patience_s]
-            for hold in slow:
-                hold.trim()
-            self._serve()
-            if self._waiters:
-                needed = self._waiters[0].amount(self.total, modest=True)
-                slow.sort(key=lambda hold: hold.used, reverse=True)
-                for hold in slow:
-                    if self.free + self.leaving >= needed:
-                        break
-                    hold.let_go()
+        if self._waiters and now - self._waiters[0].since >= self._patience_s:
+            self._serve([hold for hold in self._holds if now - hold.since >= self._patience_s])
         if self._waiters:
-            self._timer = loop.call_later(self._patience_s / 2, self._reclaim)
+            self._timer = loop.call_later(self._patience_s / 2, self._lose_patience)
