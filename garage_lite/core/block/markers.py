@@ -77,7 +77,7 @@ def remember(
     come back, and its path may get another disk.
     """
     now = {d.id: Remembered(d.directory.path, not d.new) for d in decisions}
-    gone = [id for id in before if id not in now and before[id].made]
+    gone = [id for id in before if id not in now]
     return {id: Remembered("", True) for id in sorted(gone)[-FORGOTTEN_MAX:]} | now
 
 

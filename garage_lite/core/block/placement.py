@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Final
 
 from garage_lite.core.codec import decode, encode
@@ -43,9 +44,9 @@ class Share:
 class Placement:
     """The slices' directories, by id."""
 
-    primary: tuple[bytes, ...] = ()
+    primary: tuple[bytes, ...]
     """One id a slice."""
-    former: tuple[tuple[bytes, ...], ...] = ()
+    former: tuple[tuple[bytes, ...], ...]
     """For each slice the ids where its older blocks may be, the latest first."""
 
     def home(self, block: BlockHash) -> bytes:
@@ -74,19 +75,27 @@ class Placement:
         """After a whole rebalance: nothing is left in former places."""
         return replace(self, former=((),) * SLICES)
 
+    def ids(self) -> set[bytes]:
+        """Every directory it names."""
+        return {*self.primary, *chain.from_iterable(self.former)}
+
     def encode(self) -> bytes:
-        ids = sorted({*self.primary, *(id for former in self.former for id in former)})
+        ids = sorted(self.ids())
         number = {id: index for index, id in enumerate(ids)}
-        former = [[number[id] for id in ids_of] for ids_of in self.former]
+        former = [
+            [slice, [number[id] for id in places]]
+            for slice, places in enumerate(self.former)
+            if places
+        ]
         return encode(TAG, [ids, bytes(number[id] for id in self.primary), former])
 
     @classmethod
     def decode(cls, data: bytes) -> Placement:
         ids, primary, former = decode(data, TAG)
-        return cls(
-            tuple(ids[index] for index in primary),
-            tuple(tuple(ids[index] for index in indexes) for indexes in former),
-        )
+        places: list[tuple[bytes, ...]] = [()] * SLICES
+        for slice, indexes in former:
+            places[slice] = tuple(ids[index] for index in indexes)
+        return cls(tuple(ids[index] for index in primary), tuple(places))
 
 
 def quotas(shares: Sequence[Share]) -> dict[bytes, int]:
@@ -115,7 +124,12 @@ def place(shares: Sequence[Share], present: Placement | None = None) -> Placemen
     have but as former places only. Deterministic. Raises ValueError as `quotas` does.
     """
     quota = quotas(shares)
-    present = present if present and present.primary else None
+    if (
+        present is not None
+        and present.ids() <= quota.keys()
+        and present.shares() == {id: count for id, count in quota.items() if count}
+    ):
+        return present
     old_primary = present.primary if present else (b"",) * SLICES
     old_former = present.former if present else ((),) * SLICES
     primary: list[bytes | None] = []

@@ -113,8 +113,12 @@ def test_what_is_remembered() -> None:
     new = Decision(A, DataDirectory("/a", 1), True)
     before = {B: Remembered("/b", True), C: Remembered("/half", False)}
     now = remember([new], before)
-    assert now == {A: Remembered("/a", False), B: Remembered("", True)}
-    assert made(now) == {A: Remembered("/a", True), B: Remembered("", True)}
+    assert now == {
+        A: Remembered("/a", False),
+        B: Remembered("", True),
+        C: Remembered("", True),
+    }
+    assert made(now) == {**now, A: Remembered("/a", True)}
     assert decode_remembered(encode_remembered(now)) == now
     assert decode_remembered(None) == {}
 

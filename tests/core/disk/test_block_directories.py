@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import errno
 from pathlib import Path
 
 import pytest
@@ -61,12 +61,23 @@ async def test_swapped_mounts_are_recognised(tmp_path: Path) -> None:
     assert await swapped.get(block) == b"x"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-async def test_a_directory_without_rights_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "d").mkdir()
-    (tmp_path / "d").chmod(0o500)
-    with pytest.raises(DataDirError, match="can't be written to"):
-        await open_blocks(tmp_path, MemoryState())
+@pytest.mark.parametrize("error", [errno.EACCES, errno.EROFS])
+async def test_a_directory_without_rights_is_refused(tmp_path: Path, error: int) -> None:
+    class Refusing(LocalFiles):
+        def make_directory(self, path: str) -> None:
+            raise OSError(error, "no")
+
+    with pytest.raises(DataDirError, match="can't be written to.*read_only"):
+        await open_blocks(tmp_path, MemoryState(), Refusing())
+
+
+async def test_a_directory_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    class Hidden(LocalFiles):
+        def exists(self, path: str) -> bool:
+            raise OSError(errno.EIO, "input/output error")
+
+    with pytest.raises(DataDirError, match="can't be read.*check its disk"):
+        await open_blocks(tmp_path, MemoryState(), Hidden())
 
 
 async def test_a_file_in_its_place_is_refused(tmp_path: Path) -> None:
