@@ -213,9 +213,11 @@ class Listener:
         loop = asyncio.get_running_loop()
         sock = listening_socket(address)
         if isinstance(address, UnixAddress):
-            self._server = await loop.create_unix_server(self._accept, sock=sock)
+            self._server = await loop.create_unix_server(
+                self._accept, sock=sock, backlog=LISTEN_BACKLOG
+            )
             return address
-        self._server = await loop.create_server(self._accept, sock=sock)
+        self._server = await loop.create_server(self._accept, sock=sock, backlog=LISTEN_BACKLOG)
         return TcpAddress(address.host, sock.getsockname()[1])
 
     def _accept(self) -> Link:
