@@ -27,6 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("units",),
     ("web", "config", "system", "logs"),
     ("node",),
+    ("server",),
     ("cli",),
     ("__main__",),
 )
@@ -35,10 +36,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 SIBLINGS = {
     ("core.block", "core.model"),
     ("core.crdt", "core.codec"),
+    ("core.table", "core.block"),
     ("core.table", "core.model"),
 }
 """(importer, imported) allowed on one level: rules about rows know the rows, a merge of maps knows
-how their values are ordered as bytes."""
+how their values are ordered as bytes, a change of references queues the blocks they were to."""
 
 IMPURE = ("core.disk", "core.cluster", "core.store", "core.workers")
 BANNED_IN_PURE = {
@@ -49,16 +51,16 @@ BANNED_IN_PURE = {
 
 WORLD: dict[str, tuple[str, ...]] = {
     "aiohttp": ("web", "node"),
-    "fcntl": ("core.disk.files",),
+    "fcntl": ("core.disk.directory_lock", "core.disk.files"),
     "mmap": ("core.disk.files",),
     "multiprocessing": (),
     "os": ("config", "core.disk.files", "cli", "__main__"),
-    "pathlib": ("config", "cli", "web"),
+    "pathlib": ("config", "cli", "core.disk.directory_lock", "web"),
     "random": (),
     "secrets": ("system",),
     "shutil": (),
-    "signal": ("node", "cli", "__main__"),
-    "socket": ("core.cluster.transport",),
+    "signal": ("server",),
+    "socket": ("core.cluster.transport", "server"),
     "ssl": (),
     "subprocess": (),
     "tempfile": (),
