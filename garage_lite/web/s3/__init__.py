@@ -1,0 +1,1 @@
+"""The S3 data plane. A request's way: operations, signature, body, a handler, an answer."""
