@@ -1,8 +1,8 @@
 """Rows as bytes: msgpack arrays that open with a version tag.
 
 Encoding is canonical: equal values give equal bytes on every machine, because digests and
-compare-and-delete work on the bytes. So rows are arrays (no maps), mappings are written as
-arrays of pairs sorted by key, and msgpack's shortest integer form is the only one used.
+compare-and-delete work on the bytes. So rows are arrays, msgpack's shortest integer form is the
+only one used, and the mappings inside a document are written sorted by key (`canonical`).
 
     row = array [ tag, field, field, ... ]
 
@@ -12,11 +12,15 @@ A reader that meets an older tag migrates it; a newer one raises StorageFailed, 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import msgpack
 
 from garage_lite.core.errors import StorageFailed
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 Migration = Callable[[list[Any]], list[Any]]
 
@@ -38,7 +42,7 @@ def decode(data: bytes, tag: int, migrations: Mapping[int, Migration] | None = N
         row = msgpack.unpackb(data, raw=False, use_list=True)
     except (ValueError, msgpack.UnpackException) as error:
         raise StorageFailed(f"a metadata row can't be read: {error}") from error
-    if not isinstance(row, list) or not row or not isinstance(row[0], int):
+    if not isinstance(row, list) or not row or type(row[0]) is not int:
         raise StorageFailed("a metadata row can't be read: it has no version tag")
     while row[0] != tag:
         lift = (migrations or {}).get(row[0])
@@ -48,6 +52,25 @@ def decode(data: bytes, tag: int, migrations: Mapping[int, Migration] | None = N
     return row[1:]
 
 
-def pairs(mapping: Mapping[Any, Any]) -> list[list[Any]]:
-    """A mapping in its canonical form."""
-    return [[key, mapping[key]] for key in sorted(mapping)]
+def row_decoder(decoder: Callable[P, R]) -> Callable[P, R]:
+    """Let a decoder of rows raise StorageFailed, and nothing else, on bytes that are no such
+    row: a field missing or too many, or of another type than it takes apart."""
+
+    @wraps(decoder)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return decoder(*args, **kwargs)
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            raise StorageFailed(f"a metadata row can't be read: {error}") from error
+
+    return checked
+
+
+def canonical(value: Any) -> Any:
+    """A document (of dict, list, str, int, bool, None) with every mapping in order of its keys:
+    equal documents then have equal bytes."""
+    if isinstance(value, dict):
+        return {key: canonical(value[key]) for key in sorted(value)}
+    if isinstance(value, list):
+        return [canonical(each) for each in value]
+    return value

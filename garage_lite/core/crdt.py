@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from garage_lite.core.codec import encode
+from garage_lite.core.codec import canonical, encode
 
 T = TypeVar("T")
 
 
 def _order(value: Any) -> bytes:
-    return encode(0, [value])
+    return encode(0, [canonical(value)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +37,12 @@ class Lww(Generic[T]):
         return Lww(max(now_us, self.stamp_us + 1), value)
 
     def pack(self) -> list[Any]:
-        return [self.stamp_us, self.value]
+        return [self.stamp_us, canonical(self.value)]
 
     @classmethod
     def unpack(cls, data: list[Any]) -> Lww[T]:
-        return cls(data[0], data[1])
+        stamp, value = data
+        return cls(stamp, value)
 
 
 @dataclass(frozen=True, slots=True)

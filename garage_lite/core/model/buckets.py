@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import Any
 
-from garage_lite.core.codec import decode, encode
+from garage_lite.core.codec import decode, encode, row_decoder
 from garage_lite.core.crdt import Lww, LwwMap
 from garage_lite.core.ids import BucketId
 
@@ -66,8 +66,10 @@ class Bucket:
         return encode(TAG, [self.created_ms, self.deleted, *maps, *packed])
 
     @classmethod
+    @row_decoder
     def decode(cls, bucket: BucketId, data: bytes) -> Bucket:
         created, deleted, aliases, local, keys, *settings = decode(data, TAG)
+        website, cors, lifecycle, quotas, versioning = settings
         return cls(
             bucket,
             created,
@@ -75,7 +77,11 @@ class Bucket:
             LwwMap.unpack(aliases),
             LwwMap.unpack(local),
             LwwMap.unpack(keys),
-            *(Lww.unpack(item) for item in settings),
+            Lww.unpack(website),
+            Lww.unpack(cors),
+            Lww.unpack(lifecycle),
+            Lww.unpack(quotas),
+            Lww.unpack(versioning),
         )
 
     def merge(self, other: Bucket) -> Bucket:
@@ -105,6 +111,7 @@ class Alias:
         return encode(TAG, self.target.pack())
 
     @classmethod
+    @row_decoder
     def decode(cls, data: bytes) -> Alias:
         return cls(Lww.unpack(decode(data, TAG)))
 

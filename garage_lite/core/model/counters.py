@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from garage_lite.core.codec import decode, encode
+from garage_lite.core.codec import decode, encode, row_decoder
 
 TAG = 1
 
@@ -34,5 +34,7 @@ class Counters(NamedTuple):
         return encode(TAG, list(self))
 
     @classmethod
+    @row_decoder
     def decode(cls, data: bytes) -> Counters:
-        return cls(*decode(data, TAG))
+        objects, total_bytes, uploads, parts, part_bytes, pending = decode(data, TAG)
+        return cls(objects, total_bytes, uploads, parts, part_bytes, pending)

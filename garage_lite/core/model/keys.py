@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from garage_lite.core.codec import decode, encode
+from garage_lite.core.codec import decode, encode, row_decoder
 from garage_lite.core.crdt import Lww, LwwMap
 
 TAG = 1
@@ -37,6 +37,7 @@ class AccessKey:
         return encode(TAG, fields)
 
     @classmethod
+    @row_decoder
     def decode(cls, key_id: str, data: bytes) -> AccessKey:
         secret, created, deleted, name, expiration, create, local = decode(data, TAG)
         return cls(

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import msgpack
 
-from garage_lite.core.codec import decode, encode
+from garage_lite.core.codec import decode, encode, row_decoder
 from garage_lite.core.ids import VersionId
 from garage_lite.core.model.rowkeys import Stamp
 
@@ -62,7 +62,10 @@ class Checksum:
 
     @classmethod
     def unpack(cls, data: list[Any] | None) -> Checksum | None:
-        return None if data is None else cls(data[0], data[1], ChecksumType(data[2]))
+        if data is None:
+            return None
+        algorithm, value, kind = data
+        return cls(algorithm, value, ChecksumType(kind))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,10 @@ class Encryption:
 
     @classmethod
     def unpack(cls, data: list[Any] | None) -> Encryption | None:
-        return None if data is None else cls(data[0], data[1], data[2])
+        if data is None:
+            return None
+        salt, verifier, key_md5 = data
+        return cls(salt, verifier, key_md5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +164,7 @@ class ObjectVersion:
         return encode(TAG, [*head, flags, int(self.floor), extra])
 
     @classmethod
+    @row_decoder
     def decode(cls, stamp: Stamp, data: bytes) -> ObjectVersion:
         """`stamp` comes from the row's key. Raises StorageFailed."""
         kind, mtime_ms, size, etag, parts, flags, floor, extra = decode(data, TAG)

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any, Final
 
-from garage_lite.core.codec import decode, encode
-from garage_lite.core.ids import DataId, VersionId
+from garage_lite.core.codec import decode, encode, row_decoder
+from garage_lite.core.ids import DataId
 from garage_lite.core.model.objects import Checksum, ChecksumType, Encryption, ObjectMeta
 
 TAG = 1
@@ -35,7 +35,7 @@ NEXT: Final[dict[tuple[UploadState, str], UploadState]] = {
     (UploadState.REMOVED, "fence"): UploadState.REMOVED,
     (UploadState.REMOVED, "remove"): UploadState.REMOVED,
 }
-"""What is not named here is refused: a fenced upload can't complete, a completed one can't abort."""
+"""What is not named here is refused: a fenced upload can't complete, a completed one not abort."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,8 @@ class Completed:
     def unpack(cls, data: list[Any] | None) -> Completed | None:
         if data is None:
             return None
-        return cls(data[0], data[1], data[2], Checksum.unpack(data[3]), data[4])
+        etag, parts, digest, checksum, at_ms = data
+        return cls(etag, parts, digest, Checksum.unpack(checksum), at_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,7 @@ class Upload:
         )
 
     @classmethod
+    @row_decoder
     def decode(cls, data: bytes) -> Upload:
         state, started, initiator, headers, encryption, algorithm, kind, done = decode(data, TAG)
         meta = ObjectMeta(
@@ -136,6 +138,7 @@ class Part:
         return encode(TAG, [self.data, self.size, self.etag, self.mtime_ms, checksum, self.removed])
 
     @classmethod
+    @row_decoder
     def decode(cls, data: bytes) -> Part:
         data_id, size, etag, mtime, checksum, removed = decode(data, TAG)
         return cls(DataId(data_id), size, etag, mtime, Checksum.unpack(checksum), removed)

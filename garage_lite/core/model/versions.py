@@ -4,9 +4,11 @@ A run of bytes (a simple object, or one part) is a *data id*: pages of 1 to `PAG
 never rewritten, so that n blocks cost O(n) metadata bytes. A page is written in the same write
 as the block_ref rows of its blocks and before their files, so that whatever an upload that died
 has left behind can be found from its data id: an upload writes pages of one block as it goes, a
-copy (which knows all blocks) full ones. A block_ref row is what keeps a block. While data is being written a `pending` row owns
-it: written before the first reference, removed in the record that makes the data part of a
-version or of an upload. Pending data whose lease ran out is fenced, then removed.
+copy (which knows all blocks) full ones. A block_ref row is what keeps a block.
+
+While data is being written a `pending` row owns it: written before the first reference, removed
+in the record that makes the data part of a version or of an upload. Pending data whose lease ran
+out is fenced, then removed.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, NamedTuple
 
-from garage_lite.core.codec import decode, encode
+from garage_lite.core.codec import decode, encode, row_decoder
 from garage_lite.core.ids import BlockHash, BucketId, DataId, NodeId
 from garage_lite.core.model.objects import Checksum
 
@@ -38,8 +40,11 @@ def encode_page(blocks: Sequence[BlockEntry]) -> bytes:
     return encode(TAG, [sizes, b"".join(block.hash for block in blocks)])
 
 
+@row_decoder
 def decode_page(data: bytes) -> list[BlockEntry]:
     sizes, hashes = decode(data, TAG)
+    if len(hashes) != 32 * len(sizes):
+        raise ValueError("a page needs one hash a block")
     return [
         BlockEntry(size, BlockHash(hashes[32 * index : 32 * index + 32]))
         for index, size in enumerate(sizes)
@@ -73,6 +78,7 @@ def encode_part_list(parts: Sequence[PartEntry]) -> bytes:
     return encode(TAG, [rows])
 
 
+@row_decoder
 def decode_part_list(data: bytes) -> list[PartEntry]:
     (rows,) = decode(data, TAG)
     return [
@@ -102,6 +108,7 @@ class Pending:
         return encode(TAG, [int(self.state), self.lease_until_ms, self.writer, self.boot])
 
     @classmethod
+    @row_decoder
     def decode(cls, data: bytes) -> Pending:
         state, lease, writer, boot = decode(data, TAG)
         return cls(PendingState(state), lease, NodeId(writer), boot)
@@ -124,6 +131,7 @@ class BlockRef:
         return encode(TAG, [self.bucket, self.deleted])
 
     @classmethod
+    @row_decoder
     def decode(cls, data: bytes) -> BlockRef:
         bucket, deleted = decode(data, TAG)
         return cls(BucketId(bucket), deleted)
