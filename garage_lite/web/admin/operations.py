@@ -1,0 +1,186 @@
+"""The operations of the Admin API v2: one table, called over HTTP and by the command line.
+
+An operation takes the members of one JSON object and gives JSON. Those `per_node` take the
+target in `node` (an id's beginning, "*" or "self") and their own members in `body`, and answer
+`{"success": {id: answer}, "error": {id: message}}`. Names and shapes are Garage 2.5's. This
+module must not know how a request came in.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from typing import Any, Final
+
+from garage_lite.core.errors import GarageLiteError
+from garage_lite.core.ids import NodeId
+from garage_lite.web.admin import access_keys, buckets, cluster, layout, node, objects, workers
+from garage_lite.web.admin.context import AdminContext
+from garage_lite.web.admin.errors import AdminError, as_admin_error, bad_request
+from garage_lite.web.admin.fields import Fields
+
+log = logging.getLogger(__name__)
+
+Run = Callable[[AdminContext, Fields], Awaitable[Any]]
+
+
+class BodyForm(Enum):
+    """Where the body of an HTTP request goes among the members."""
+
+    NONE = "none"
+    WHOLE = "whole"
+    """Its members are the operation's."""
+    MEMBER = "member"
+    """It is the member `body`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    run: Run
+    method: str = "GET"
+    query: tuple[str, ...] = ()
+    """Members that an HTTP request has in its URL."""
+    body: BodyForm = BodyForm.NONE
+    per_node: bool = False
+
+
+def _post(run: Run, query: tuple[str, ...] = (), body: BodyForm = BodyForm.WHOLE) -> Operation:
+    return Operation(run, "POST", query, body)
+
+
+def _on_node(run: Run, method: str = "POST", body: BodyForm = BodyForm.MEMBER) -> Operation:
+    return Operation(run, method, ("node",), body, per_node=True)
+
+
+_PAGE: Final = ("offset", "limit")
+
+OPERATIONS: Final[dict[str, Operation]] = {
+    "GetClusterStatus": Operation(cluster.get_status),
+    "GetClusterHealth": Operation(cluster.get_health),
+    "GetClusterStatistics": Operation(cluster.get_statistics),
+    "GetClusterLayout": Operation(layout.get_layout),
+    "GetClusterLayoutHistory": Operation(layout.get_layout_history),
+    "UpdateClusterLayout": _post(layout.update_layout),
+    "PreviewClusterLayoutChanges": _post(layout.preview_layout, body=BodyForm.NONE),
+    "ApplyClusterLayout": _post(layout.apply_layout),
+    "RevertClusterLayout": _post(layout.revert_layout, body=BodyForm.NONE),
+    "ListKeys": Operation(access_keys.list_keys, query=_PAGE),
+    "ListKeysInfo": Operation(access_keys.list_keys_info, query=_PAGE),
+    "GetKeyInfo": Operation(access_keys.get_key, query=("id", "search", "showSecretKey")),
+    "CreateKey": _post(access_keys.create_key),
+    "ImportKey": _post(access_keys.import_key),
+    "UpdateKey": _post(access_keys.update_key, ("id",), BodyForm.MEMBER),
+    "DeleteKey": _post(access_keys.delete_key, ("id",), BodyForm.NONE),
+    "ListBuckets": Operation(buckets.list_buckets, query=_PAGE),
+    "ListBucketsInfo": Operation(buckets.list_buckets_info, query=_PAGE),
+    "GetBucketInfo": Operation(buckets.get_bucket, query=("id", "globalAlias", "search")),
+    "CreateBucket": _post(buckets.create_bucket),
+    "UpdateBucket": _post(buckets.update_bucket, ("id",), BodyForm.MEMBER),
+    "DeleteBucket": _post(buckets.delete_bucket, ("id",), BodyForm.NONE),
+    "CleanupIncompleteUploads": _post(buckets.cleanup_incomplete_uploads),
+    "InspectObject": Operation(objects.inspect_object, query=("bucketId", "key")),
+    "AllowBucketKey": _post(buckets.allow_key),
+    "DenyBucketKey": _post(buckets.deny_key),
+    "AddBucketAlias": _post(buckets.add_alias),
+    "RemoveBucketAlias": _post(buckets.remove_alias),
+    "GetNodeInfo": _on_node(node.get_node_info, "GET", BodyForm.NONE),
+    "GetNodeStatistics": _on_node(node.get_node_statistics, "GET", BodyForm.NONE),
+    "CreateMetadataSnapshot": _on_node(node.create_metadata_snapshot, body=BodyForm.NONE),
+    "LaunchRepairOperation": _on_node(node.launch_repair),
+    "ListWorkers": _on_node(workers.list_workers),
+    "GetWorkerInfo": _on_node(workers.get_worker),
+    "GetWorkerVariable": _on_node(workers.get_variable),
+    "SetWorkerVariable": _on_node(workers.set_variable),
+    "ListBlockErrors": _on_node(workers.list_block_errors, "GET", BodyForm.NONE),
+    "RetryBlockResync": _on_node(workers.retry_block_resync),
+}
+
+NOT_YET: Final = frozenset(
+    (
+        "ConnectClusterNodes",
+        "ClusterLayoutSkipDeadNodes",
+        "ListAdminTokens",
+        "GetAdminTokenInfo",
+        "GetCurrentAdminTokenInfo",
+        "CreateAdminToken",
+        "UpdateAdminToken",
+        "DeleteAdminToken",
+        "GetBlockInfo",
+        "PurgeBlocks",
+    )
+)
+"""Operations of Garage that come later: known, and refused in plain words."""
+
+
+def operation(name: str) -> Operation:
+    """Raises AdminError: NotImplemented for what comes later, else NoSuchEndpoint."""
+    found = OPERATIONS.get(name)
+    if found is not None:
+        return found
+    if name in NOT_YET:
+        raise AdminError("NotImplemented", f"{name} is not there yet in this version.")
+    raise AdminError("NoSuchEndpoint", f"There is no operation {name[:100]!r}.")
+
+
+def bound_operations(context: AdminContext) -> dict[str, Callable[[Any], Awaitable[Any]]]:
+    """Each operation by name, as a function of its parameters: what the RPC port serves."""
+    return {name: partial(call, context, name) for name in (*OPERATIONS, *sorted(NOT_YET))}
+
+
+async def call(context: AdminContext, name: str, parameters: Any) -> Any:
+    """Do one operation; `parameters` and the answer are JSON values (null means no members).
+
+    Raises AdminError, and nothing else but what is a bug of ours.
+    """
+    wanted = operation(name)
+    fields = Fields(parameters)
+    try:
+        if wanted.per_node:
+            return await _on_nodes(context, name, wanted, fields)
+        return await wanted.run(context, fields)
+    except GarageLiteError as error:
+        raise _told(name, error) from error
+
+
+def _told(name: str, error: GarageLiteError | AdminError) -> AdminError:
+    told = as_admin_error(error)
+    if told.status >= 500:
+        log.error("%s failed: %s", name, told.message)
+    return told
+
+
+async def _on_nodes(
+    context: AdminContext, name: str, wanted: Operation, fields: Fields
+) -> dict[str, Any]:
+    targets = matching_nodes(context, fields.text("node"))
+    body = fields.raw("body")
+    fields.end()
+    success: dict[str, Any] = {}
+    error: dict[str, str] = {}
+    for target in targets:
+        if target != context.facts.node:
+            error[target.hex()] = "The node is not connected."
+            continue
+        try:
+            success[target.hex()] = await wanted.run(context, Fields(body, "body"))
+        except (GarageLiteError, AdminError) as failure:
+            error[target.hex()] = _told(name, failure).line
+    return {"success": success, "error": error}
+
+
+def matching_nodes(context: AdminContext, text: str) -> list[NodeId]:
+    """The nodes that are meant by "self", "*" or the beginning of an id. Raises AdminError."""
+    if text == "self":
+        return [context.facts.node]
+    known = sorted({context.facts.node, *context.layout.history.nodes()})
+    if text == "*":
+        return known
+    found = [target for target in known if text and target.hex().startswith(text)]
+    if not found:
+        raise bad_request(f"No nodes matching {text[:100]}")
+    if len(found) > 1:
+        raise bad_request(f"Multiple nodes matching {text[:100]}")
+    return found
