@@ -31,7 +31,7 @@ from garage_lite.core.ids import BlockHash, BucketId, NodeId
 from garage_lite.core.model.buckets import Bucket, Versioning
 from garage_lite.core.model.counters import Counters
 from garage_lite.core.model.objects import Checksum, ObjectVersion
-from garage_lite.core.model.rowkeys import SUFFIX_BYTES, Table, counter_row
+from garage_lite.core.model.rowkeys import SUFFIX_BYTES, Table, counter_row, local_row
 from garage_lite.core.model.versions import BlockRef
 from garage_lite.core.store.body import PutRequest
 from garage_lite.core.store.budget import Budget
@@ -41,6 +41,7 @@ from garage_lite.core.store.encryption import CustomerKey
 from garage_lite.core.store.objects import Objects
 from garage_lite.core.store.uploads import Uploads
 from garage_lite.core.store.writing import Storage, StoreOptions
+from garage_lite.core.table.schema import Update
 from garage_lite.core.workers.cascade import CascadeWorker
 from garage_lite.core.workers.runner import State
 from garage_lite.system import SystemEntropy
@@ -122,6 +123,8 @@ class World:
         self.budget = budget or Budget(1 << 20, patience_s=0.02)
         self.bucket = Bucket(BucketId(bytes(range(32))), created_ms=0)
         self.clock = TestClock()
+        self.abandoned = False
+        """Whether a test has already ended it in a way of its own."""
         self._fsync = fsync
 
     async def __aenter__(self) -> Self:
@@ -155,6 +158,8 @@ class World:
 
     async def __aexit__(self, *_: object) -> None:
         await self.storage.settle()
+        if self.abandoned:
+            return
         await self.tables.close()
         await self.files.close()
         await self.metadata.close()
@@ -207,6 +212,10 @@ class World:
     async def counters(self) -> Counters:
         row = await self.tables.get(counter_row(self.bucket.id))
         return Counters.decode(row) if row else Counters()
+
+    async def barrier(self) -> None:
+        """Until all that was on its way to the log, also of cancelled requests, is durable."""
+        await self.tables.write([Update(local_row(Table.NODE, b"barrier"), b"1")])
 
     async def cascade(self) -> None:
         """Take back all that failed, and let the cascades eat."""
