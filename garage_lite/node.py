@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
@@ -25,6 +25,7 @@ from garage_lite.core.disk.metadata import MetadataOptions, MetadataStore
 from garage_lite.core.disk.replica import Replica
 from garage_lite.core.errors import DataDirError
 from garage_lite.core.layout.roles import Parameters
+from garage_lite.core.limits import LOG_FILE_BYTES
 from garage_lite.core.model.rowkeys import SUFFIX_BYTES
 from garage_lite.core.ports import Clock, Entropy, Files
 from garage_lite.core.quorum import Consistency
@@ -53,6 +54,8 @@ class World:
     files: Files
     clock: Clock
     entropy: Entropy
+    pause: Callable[[float], None] | None = None
+    """Sleeps a background thread for some seconds between its small steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +81,12 @@ class Node:
 
 
 @contextlib.asynccontextmanager
-async def running_node(config: Config, key: NodeKey, world: World) -> AsyncIterator[Node]:
+async def running_node(
+    config: Config, key: NodeKey, world: World, log_file_bytes: int = LOG_FILE_BYTES
+) -> AsyncIterator[Node]:
     """A node without its doors: everything below the web. Raises StartupError, StorageFailed."""
     async with contextlib.AsyncExitStack() as stop:
-        metadata = await _open_metadata(config, world)
+        metadata = await _open_metadata(config, world, log_file_bytes)
         stop.push_async_callback(metadata.close)
         tables = Tables(Replica(metadata), world.clock, world.entropy)
         stop.push_async_callback(tables.close)
@@ -134,8 +139,13 @@ async def running_node(config: Config, key: NodeKey, world: World) -> AsyncItera
         )
 
 
-async def _open_metadata(config: Config, world: World) -> MetadataStore:
-    options = MetadataOptions(suffix_bytes=SUFFIX_BYTES, fsync=config.metadata_fsync)
+async def _open_metadata(config: Config, world: World, log_file_bytes: int) -> MetadataStore:
+    options = MetadataOptions(
+        suffix_bytes=SUFFIX_BYTES,
+        fsync=config.metadata_fsync,
+        log_file_bytes=log_file_bytes,
+        pause=world.pause,
+    )
     directory = f"{config.metadata_dir}/metalog"
     return await MetadataStore.open(world.files, directory, world.clock, world.entropy, options)
 

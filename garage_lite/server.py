@@ -26,7 +26,7 @@ from garage_lite.core.disk.files import LocalFiles
 from garage_lite.core.errors import BucketAlreadyExists, GarageLiteError
 from garage_lite.core.model.buckets import Permission
 from garage_lite.node import Node, World, running_node
-from garage_lite.system import SystemClock, SystemEntropy
+from garage_lite.system import SystemClock, SystemEntropy, pause
 from garage_lite.web.admin.app import serve_admin
 from garage_lite.web.admin.context import AdminContext, NodeFacts, Space
 from garage_lite.web.admin.operations import bound_operations
@@ -74,7 +74,7 @@ async def _serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    world = World(LocalFiles(), SystemClock(), SystemEntropy())
+    world = World(LocalFiles(), SystemClock(), SystemEntropy(), pause)
     with locked(config.metadata_dir):
         key = load_or_create_node_key(world.files, config.metadata_dir, world.entropy)
         async with running_node(config, key, world) as node:

@@ -1,4 +1,4 @@
-"""The machine's clock and randomness: the real Clock and Entropy. Nothing else reads either."""
+"""The machine's clock, sleep and randomness. Nothing else reads or uses them."""
 
 from __future__ import annotations
 
@@ -21,3 +21,8 @@ class SystemEntropy:
 
     def token(self, length: int) -> bytes:
         return secrets.token_bytes(length)
+
+
+def pause(seconds: float) -> None:
+    """Put the calling thread to sleep; never on the event loop."""
+    time.sleep(seconds)

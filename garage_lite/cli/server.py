@@ -24,7 +24,7 @@ def server(context: Context) -> int:
         single_node = True
     else:
         config = context.config
-    from garage_lite.node import run_server
+    from garage_lite.server import run_server
 
     return run_server(
         config,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
@@ -72,6 +72,12 @@ class SimLoop(asyncio.BaseEventLoop):
 
     def _write_to_self(self) -> None:
         raise RuntimeError("a thread woke the loop: the run can't be repeated")
+
+    def _asyncgen_finalizer_hook(self, agen: AsyncGenerator[Any, Any]) -> None:
+        """A generator that was left unfinished is closed; the loop's own way wakes by a pipe."""
+        self._asyncgens.discard(agen)  # type: ignore[attr-defined]
+        if not self.is_closed():
+            self.create_task(agen.aclose())  # type: ignore[arg-type]
 
     def _run_once(self) -> None:
         ready = self._ready  # type: ignore[attr-defined]

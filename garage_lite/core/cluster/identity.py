@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from garage_lite.core.disk.durable_directory import make_durably
 from garage_lite.core.errors import DataDirError
 from garage_lite.core.ids import NODE_ID_BYTES, NodeId
 from garage_lite.core.ports import Entropy, Files, OpenMode
@@ -46,7 +47,7 @@ def load_or_create_node_key(files: Files, metadata_dir: str, entropy: Entropy) -
         key = load_node_key(files, metadata_dir)
         if key is None:
             key = key_from_seed(entropy.token(SEED_BYTES))
-            files.make_directory(metadata_dir)
+            make_durably(files, metadata_dir)
             _replace(files, metadata_dir, SECRET_NAME, key.secret)
         if _read(files, f"{metadata_dir}/{PUBLIC_NAME}") != key.node:
             _replace(files, metadata_dir, PUBLIC_NAME, key.node)

@@ -6,7 +6,7 @@ is when peers join: they never know how many replicas answered.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Final
 
 from garage_lite.core.disk.replica import Guard, Listener, Replica
@@ -84,12 +84,9 @@ class Tables:
         """The rows whose key without its table's suffix is `prefix`, ascending."""
         return self._replica.durable.with_prefix(prefix)
 
-    async def scan(
-        self, start: bytes, end: bytes
-    ) -> AsyncIterator[tuple[list[bytes], list[bytes]]]:
+    def scan(self, start: bytes, end: bytes) -> AsyncIterator[tuple[list[bytes], list[bytes]]]:
         """Rows from `start` up to `end` (excluded), ascending, in batches."""
-        for batch in self._replica.durable.scan(start, end):
-            yield batch
+        return _Batches(self._replica.durable.scan(start, end))
 
     async def close(self) -> None:
         """Write down the newest stamp, so that a restart does not run ahead of the clock."""
@@ -98,3 +95,19 @@ class Tables:
             self._bound = newest
             bound = Update(_NEWEST_STAMP, newest.to_bytes(8, "big"))
             await self._replica.apply([bound], self.now_ms(), None, True)
+
+
+class _Batches:
+    """An iterator as an asynchronous one. No generator: one that is left early would wait for
+    the loop to close it, and keep the segments it reads alive meanwhile."""
+
+    def __init__(self, batches: Iterator[tuple[list[bytes], list[bytes]]]) -> None:
+        self._batches = batches
+
+    def __aiter__(self) -> _Batches:
+        return self
+
+    async def __anext__(self) -> tuple[list[bytes], list[bytes]]:
+        for batch in self._batches:
+            return batch
+        raise StopAsyncIteration

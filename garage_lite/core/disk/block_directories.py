@@ -25,6 +25,7 @@ from garage_lite.core.block.markers import (
     remember,
 )
 from garage_lite.core.block.placement import ID_BYTES, Placement, Share, place
+from garage_lite.core.disk.durable_directory import make_durably
 from garage_lite.core.errors import DataDirError
 from garage_lite.core.limits import GIB
 from garage_lite.core.ports import Entropy, Files, OpenMode
@@ -178,7 +179,7 @@ def _prepare(files: Files, decision: Decision, node: str) -> None:
 
     def prepare() -> None:
         if decision.new:
-            _make_durably(files, path)
+            make_durably(files, path)
             _write_marker(files, decision, node)
         temporary = f"{path}/{TEMPORARY}"
         files.make_directory(temporary)
@@ -213,18 +214,6 @@ def _write_marker(files: Files, decision: Decision, node: str) -> None:
         file.close()
     files.rename(temporary, f"{path}/{MARKER_NAME}")
     files.sync_directory(path)
-
-
-def _make_durably(files: Files, path: str) -> None:
-    """Make a directory so that neither it nor a parent made with it is lost in a power cut."""
-    missing = []
-    ancestor = path
-    while ancestor and not files.exists(ancestor):
-        missing.append(ancestor)
-        ancestor = ancestor.rpartition("/")[0]
-    files.make_directory(path)
-    for made_path in reversed(missing):
-        files.sync_directory(made_path.rpartition("/")[0] or "/")
 
 
 def _plainly(path: str, verb: str, action: Callable[[], T]) -> T:
