@@ -133,30 +133,32 @@ class ResyncQueue:
     async def step(self) -> bool:
         """Take the first due block that nobody is at, and deal with it; False if there is none."""
         await self._measure()
-        taken = self._take()
+        taken = await self._take()
         if taken is None:
             return False
         due_us, block = taken
-        self._busy.add(block)
         try:
             await self._look_at(block, due_us)
         finally:
             self._busy.discard(block)
         return True
 
-    def _take(self) -> tuple[int, BlockHash] | None:
-        """The scan goes on where the last one was, so as not to meet what was just removed; now
-        and then, and before it gives up, it begins at the start."""
+    async def _take(self) -> tuple[int, BlockHash] | None:
+        """Make the next due block busy.
+
+        The scan goes on where the last one was, so as not to meet again all that was removed;
+        now and then, and before it gives up, it begins at the start.
+        """
         clock = self.store.tables.clock
         if clock.monotonic_us() >= self._rescan_us:
             self._from = _QUEUE_START
-        found = self._scan(clock.now_us())
+        found = await self._scan(clock.now_us())
         if found is None and self._from != _QUEUE_START:
             self._from = _QUEUE_START
-            found = self._scan(clock.now_us())
+            found = await self._scan(clock.now_us())
         return found
 
-    def _scan(self, now_us: int) -> tuple[int, BlockHash] | None:
+    async def _scan(self, now_us: int) -> tuple[int, BlockHash] | None:
         if self._from == _QUEUE_START:
             self._rescan_us = self.store.tables.clock.monotonic_us() + RESCAN_US
         end = due_key(now_us + 1, BlockHash(b""))
@@ -165,7 +167,9 @@ class ResyncQueue:
                 due_us, block = due_of(key)
                 if block not in self._busy:
                     self._from = key
+                    self._busy.add(block)
                     return due_us, block
+            await asyncio.sleep(0)
         return None
 
     async def _look_at(self, block: BlockHash, due_us: int) -> None:

@@ -55,6 +55,7 @@ class ScrubWorker:
         self._unreadable = 0
         self._checkpoint_us = 0
         stored = state.get(_ROW)
+        self._kept = stored is not None
         self.state = (
             ScrubState.decode(stored) if stored is not None else first_state(*self._now_random())
         )
@@ -76,8 +77,8 @@ class ScrubWorker:
         clock = self._store.tables.clock
         due = self.state.on_time(clock.now_us())
         if not self._enabled and self.state.phase is Phase.WAITING:
-            return IDLE
-        if due != self.state:
+            return IDLE  # an operator may still start it
+        if due != self.state or not self._kept:
             await self._keep(due)
         if due.phase is not Phase.RUNNING:
             return IDLE
@@ -161,6 +162,7 @@ class ScrubWorker:
 
     async def _keep(self, state: ScrubState) -> None:
         self.state = state
+        self._kept = True
         self._checkpoint_us = self._store.tables.clock.monotonic_us() + CHECKPOINT_US
         await self._rows.set(_ROW, state.encode())
 
