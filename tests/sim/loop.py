@@ -77,7 +77,7 @@ class SimLoop(asyncio.BaseEventLoop):
         """A generator that was left unfinished is closed; the loop's own way wakes by a pipe."""
         self._asyncgens.discard(agen)  # type: ignore[attr-defined]
         if not self.is_closed():
-            self.create_task(agen.aclose())  # type: ignore[arg-type]
+            self.create_task(agen.aclose())
 
     def _run_once(self) -> None:
         ready = self._ready  # type: ignore[attr-defined]
