@@ -32,7 +32,6 @@ from garage_lite.web.s3.headers import (
 from garage_lite.web.s3.integrity import announcement
 from garage_lite.web.s3.signature import UNSIGNED_PAYLOAD
 
-
 NOTHING: dict[str, str] = {}
 
 
