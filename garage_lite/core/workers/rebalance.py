@@ -107,18 +107,18 @@ class BlockRepairWorker:
 
     async def work(self) -> Step:
         now_us = self._store.tables.clock.now_us()
-        rows: list[Row] = []
+        rows: dict[BlockHash, list[Row]] = {}
         async for block in self._blocks:
             entry = self._store.entry(block)
             if entry is None or entry.errors:
-                rows += resync_rows(block, now_us, 0, entry.dead_us if entry else 0)
-            if len(rows) >= 2 * QUEUE_BLOCKS:
+                rows[block] = resync_rows(block, now_us, 0, entry.dead_us if entry else 0)
+            if len(rows) >= QUEUE_BLOCKS:
                 break
         if not rows:
             log.info("repair queued %d blocks to be looked at", self.queued)
             return DONE
-        await self._store.write(rows)
-        self.queued += len(rows) // 2
+        await self._store.write([row for pair in rows.values() for row in pair])
+        self.queued += len(rows)
         return BUSY
 
     async def _all_blocks(self) -> AsyncIterator[BlockHash]:
