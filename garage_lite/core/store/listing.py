@@ -24,12 +24,13 @@ from garage_lite.core.store.window import Window
 _READ_ON_BATCHES: Final = 3
 """Batches of rows that don't matter which are read before seeking: a seek costs about as much
 as reading a few."""
-_YIELD_BATCHES: Final = 8
-"""Batches (of some 32 rows) between two turns of the event loop: under a millisecond of work."""
+_YIELD_ROWS: Final = 256
+"""Rows between two turns of the event loop: under a millisecond of work."""
 
 
 class Rows(Protocol):
-    """What a listing needs of core/cluster/tables.py."""
+    """What a listing needs of core/cluster/tables.py. A batch may be empty: the reader has
+    passed over much, and others should run."""
 
     def scan(self, start: bytes, end: bytes) -> AsyncIterator[tuple[list[bytes], list[bytes]]]: ...
 
@@ -88,13 +89,13 @@ class Listing:
         return builder.page
 
     async def _fill(self, builder: _Builder, end: bytes) -> None:
-        turns = 0
+        rows = 0
         seek = not builder.done
         while seek and builder.resume < end:
             seek = False
             idle = 0
             async for keys, values in self._rows.scan(builder.resume, end):
-                if keys[-1] < builder.resume:
+                if keys and keys[-1] < builder.resume:
                     idle += 1
                     seek = idle == _READ_ON_BATCHES
                 else:
@@ -102,6 +103,7 @@ class Listing:
                     builder.feed(keys, values)
                 if builder.done or seek:
                     break
-                turns += 1
-                if turns % _YIELD_BATCHES == 0:
+                rows += len(keys)
+                if rows >= _YIELD_ROWS or not keys:
+                    rows = 0
                     await asyncio.sleep(0)

@@ -50,6 +50,8 @@ class SortedRows:
             rows = self.rows[position : min(position + self.batch, stop)]
             position += len(rows)
             self.rows_read += len(rows)
+            if self.batch % 3 == 0:
+                yield [], []
             yield [key for key, _ in rows], [value for _, value in rows]
 
 
