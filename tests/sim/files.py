@@ -88,8 +88,10 @@ class SimFile:
         return memoryview(bytes(self._inode.content))
 
     def close(self) -> None:
-        self._check("close")
-        self._open = False
+        try:
+            self._check("close")
+        finally:
+            self._open = False
 
 
 class SimFiles:

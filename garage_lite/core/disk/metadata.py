@@ -11,7 +11,9 @@ that record can't outlive the one it was decided on.
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
+import logging
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -46,6 +48,8 @@ from garage_lite.core.metalog.record import DROP, HEADER_BYTES, PAGE_BYTES, ROWS
 from garage_lite.core.ports import Clock, Entropy, Files
 
 __all__ = ["MetadataOptions", "MetadataStatus", "MetadataStore"]
+
+_log: Final = logging.getLogger(__name__)
 
 Row = tuple[bytes, bytes | None]
 _SKIPPED_MAX: Final = 1024
@@ -393,15 +397,15 @@ class MetadataStore:
         """Make the snapshot `name` of all that is durable now; returns its directory, which
         opens as a store. Raises DataDirError (name taken or bad), DiskFull, StorageFailed."""
         path = f"{self._directory}/{SNAPSHOTS}/{name}"
-        if not _SNAPSHOT_NAME.fullmatch(name) or self._files.exists(path):
-            raise DataDirError(f"a snapshot can't be named {name!r}: not a plain name, or taken")
+        if not _SNAPSHOT_NAME.fullmatch(name):
+            raise DataDirError(f"a snapshot can't be named {name!r}: letters, digits, . _ - only")
         if not self._failed:
             await self.commit([], reserve=True)
         async with self._tiers.turn:
             use, length = self._log.position
-            parts = {done: None for done, _ in self._log.closed}
-            log = [LogPart(done, None) for done in parts]
-            if use and use not in parts:
+            closed = [done for done, _ in self._log.closed]
+            log = [LogPart(done, None) for done in closed]
+            if use and use not in closed:
                 log.append(LogPart(use, length))
             manifest = self._tiers.manifest
             try:
@@ -409,6 +413,8 @@ class MetadataStore:
                     self._pool, take_snapshot, self._files, self._directory, path, manifest, log
                 )
             except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise DiskFull from error
                 raise StorageFailed(f"the snapshot could not be made: {error}") from error
         return path
 
@@ -444,7 +450,10 @@ class MetadataStore:
             self._room.append(future)
             await future
         await self._background.stop()
-        await self._loop.run_in_executor(self._writer, self._log.close)
+        try:
+            await self._loop.run_in_executor(self._writer, self._log.close)
+        except OSError as error:  # all that was acknowledged was durable before
+            _log.error("the metadata log could not be closed: %s", error)
         self._writer.shutdown()
         self._pool.shutdown()
         for opened in self._tiers.opened.values():

@@ -39,7 +39,9 @@ def take_snapshot(
     files: Files, source: str, target: str, manifest: Manifest, log: Sequence[LogPart]
 ) -> None:
     """Make `target` a store with the content of `source` as `manifest` and `log` say; durable on
-    return. Raises OSError, after removing what was made."""
+    return. Raises DataDirError when `target` is there, OSError after removing what was made."""
+    if files.exists(target) and files.names(target):
+        raise DataDirError(f"{target} is there already")
     make_durable_directory(files, target)
     try:
         for entry in manifest.segments:

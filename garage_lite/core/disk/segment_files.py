@@ -7,6 +7,7 @@ answers so for its whole range, which the manifest knows.
 
 from __future__ import annotations
 
+import logging
 import weakref
 from array import array
 from bisect import bisect_left, bisect_right
@@ -37,6 +38,8 @@ from garage_lite.core.metalog.segment import (
     decode_trailer,
 )
 from garage_lite.core.ports import File, Files, OpenMode
+
+_log: Final = logging.getLogger(__name__)
 
 SEGMENT_PREFIX: Final = "segment-"
 ABSENT: Final[Any] = object()
@@ -76,7 +79,7 @@ class OpenSegment:
         self._closer: weakref.finalize[..., Any] | None = None
         try:
             self._file = files.open(self.path, OpenMode.READ)
-            self._closer = weakref.finalize(self, self._file.close)
+            self._closer = weakref.finalize(self, _close, self._file, self.path)
             self._read_footer(self._file)
         except (DamagedRow, OSError) as error:
             self._spoil(f"its footer can't be read ({error})")
@@ -158,6 +161,14 @@ class OpenSegment:
                 high = bisect_left(keys, end) if end is not None and keys[-1] >= end else len(keys)
                 if low < high:
                     yield keys[low:high], list(values[low:high])
+
+
+def _close(file: File, path: str) -> None:
+    """It was only read, so nothing is lost when that fails."""
+    try:
+        file.close()
+    except OSError as error:
+        _log.warning("%s could not be closed: %s", path, error)
 
 
 def _position(index: Block, key: bytes) -> int:
