@@ -10,6 +10,7 @@ TRANSACTION_BYTES_MAX; a test holds that.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -109,18 +110,18 @@ async def complete(storage: Storage, request: CompleteRequest) -> CompleteResult
         upload = stored_upload(storage.tables.latest(), row)
         if upload.state is UploadState.COMPLETED:
             return await _answer_again(storage, request, upload, wanted)
-        rows = await _part_rows(storage, request.bucket.id, request.upload_id)
-        entries = _chosen(request.parts, rows)
+        rows = _rows_now(storage.tables.latest(), request.bucket.id, request.upload_id)
+        # Ten thousand parts take a while: others go on meanwhile.
+        entries, lists = await asyncio.get_running_loop().run_in_executor(
+            storage.pool, _planned, request, rows
+        )
         _check_sizes(entries, storage.options.part_bytes_min, request.size)
         version = _version(storage, request, upload, entries)
         done = Completed(
             version.etag, len(entries), wanted, version.meta.checksum, storage.tables.now_ms()
         )
         after = replace(upload, state=UploadState.COMPLETED, completed=done)
-        changes = [
-            Update(row, after.encode()),
-            *_part_lists(request.bucket.id, request.upload_id, entries),
-        ]
+        changes = [Update(row, after.encode()), *lists]
 
         def check(upload: Upload = upload, rows: Rows = rows) -> None:
             view = storage.tables.latest()
@@ -180,16 +181,18 @@ async def _answer_again(
     return CompleteResult(version_id, f"{done.etag.hex()}-{done.parts}", done.parts, done.checksum)
 
 
-async def _part_rows(storage: Storage, bucket: BucketId, upload: VersionId) -> Rows:
-    return _rows_now(storage.tables.latest(), bucket, upload)
-
-
 def _rows_now(view: View, bucket: BucketId, upload: VersionId) -> Rows:
     prefix = parts_prefix(bucket, upload)
     rows: Rows = []
     for keys, values in view.scan(prefix, after_prefix(prefix)):
         rows += zip(keys, values, strict=True)
     return rows
+
+
+def _planned(request: CompleteRequest, rows: Rows) -> tuple[list[PartEntry], list[Update]]:
+    """The parts that are wanted, and the rows that will list them."""
+    entries = _chosen(request.parts, rows)
+    return entries, _part_lists(request.bucket.id, request.upload_id, entries)
 
 
 def _chosen(claims: Sequence[PartClaim], rows: Rows) -> list[PartEntry]:
