@@ -202,7 +202,7 @@ async def _parts_xml(context: S3Context, request: S3Request, version: ObjectVers
                 f"<PartNumber>{entry.number}</PartNumber><Size>{entry.size}</Size></Part>"
             )
     return (
-        f"<ObjectParts><TotalPartsCount>{version.parts}</TotalPartsCount>"
+        f"<ObjectParts><PartsCount>{version.parts}</PartsCount>"
         f"<PartNumberMarker>{marker}</PartNumberMarker>"
         f"<NextPartNumberMarker>{last}</NextPartNumberMarker><MaxParts>{limit}</MaxParts>"
         f"<IsTruncated>{word(more)}</IsTruncated>{''.join(rows)}</ObjectParts>"
