@@ -26,6 +26,9 @@ SPARES_WANTED: Final = 2
 """One for the next change of file, one in reserve for deletions on a full disk."""
 SPARES_MAX: Final = 3
 
+BATCH_BYTES_MAX: Final = MIB
+"""Of one write: it is copied once more on its way."""
+
 Entry = tuple[bytes, int]
 """A record's packed rows and its kind."""
 
@@ -96,6 +99,11 @@ class LogFiles:
             start += count
         return start
 
+    @property
+    def record_bytes_max(self) -> int:
+        """The largest packed rows that fit into a file, and into one write."""
+        return min(self.file_bytes, BATCH_BYTES_MAX + PAGE_BYTES) - HEADER_BYTES
+
     def room(self) -> int:
         """Bytes left in the file now written to."""
         return self.file_bytes - self._offset if self._file is not None else 0
@@ -110,7 +118,7 @@ class LogFiles:
             self._end_file()
 
     def _fitting(self, entries: Sequence[Entry], start: int) -> int:
-        room = self.file_bytes - self._offset
+        room = min(self.file_bytes - self._offset, BATCH_BYTES_MAX + PAGE_BYTES)
         for place in range(start, len(entries)):
             room -= HEADER_BYTES + len(entries[place][0])
             if room < 0:

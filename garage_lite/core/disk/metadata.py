@@ -242,7 +242,7 @@ class MetadataStore:
         if self._closed or self._failed:
             raise Unavailable(self._failed or "the metadata store is closed")
         payload = pack_rows(rows)
-        if len(payload) > TRANSACTION_BYTES_MAX:
+        if len(payload) > min(TRANSACTION_BYTES_MAX, self._log.record_bytes_max):
             raise ValueError(f"a transaction of {len(payload)} bytes is too big")
         if self._background.disk_full:
             spares = len(self._log.spares) - (0 if reserve else 1)

@@ -39,6 +39,8 @@ T = TypeVar("T")
 PAUSE_SECONDS: Final = 0.0002
 """After each block: the event loop's 99th percentile then rises by less than 1 ms."""
 _STEPS_PER_SLICE: Final = 64
+_READS_PER_PAUSE: Final = 8
+"""Blocks read within one step: many in a row are passed when what they hold is deleted."""
 _RETRY_SECONDS: Final = 1.0
 _RUNS_BEHIND: Final = 12
 """Above this many runs of tier 0, merging no longer pauses."""
@@ -91,6 +93,7 @@ class Background:
         self.disk_full = False
         """The last attempt to make a file found no room; tried again every second."""
         self._waiting = False
+        self._reads = 0
         self.trouble = ""
         """Empty, or why compaction stopped until the store is opened again."""
         self._task = self._loop.create_task(self._run())
@@ -103,7 +106,8 @@ class Background:
     def behind(self) -> bool:
         """Whether writers should wait for merges."""
         segments = self._tiers.manifest.segments
-        return len(segments) > 2 * _RUNS_BEHIND and segments[2 * _RUNS_BEHIND].tier == 0
+        late = len(segments) > 2 * _RUNS_BEHIND and segments[2 * _RUNS_BEHIND].tier == 0
+        return late and bool(self._mergeable())
 
     async def stop(self) -> None:
         self._stopping = True
@@ -247,7 +251,8 @@ class Background:
         below = segments[segments.index(runs[-1][-1]) + 1 :]
         older = SegmentSet(below, tiers.opened, tiers.suffix_bytes)
         planned = [entry for run in runs for entry in run]
-        sources = SegmentSet(planned, tiers.opened, tiers.suffix_bytes).sources(b"", None, Access())
+        access = Access(on_read=self._pause_between_reads)
+        sources = SegmentSet(planned, tiers.opened, tiers.suffix_bytes).sources(b"", None, access)
         return reblock(without_deletions(merge(sources), older.may_hold), BLOCK_ROWS, BLOCK_BYTES)
 
     def _write(
@@ -297,15 +302,23 @@ class Background:
                 self._on_change()
 
     def _slice(self, steps: Generator[None, None, T]) -> tuple[T] | None:
-        pause = self._options.pause
         for _ in range(_STEPS_PER_SLICE):
             try:
                 next(steps)
             except StopIteration as end:
                 return (end.value,)
-            if pause is not None and not self._hurry():
-                pause(PAUSE_SECONDS)
+            self._pause()
         return None
+
+    def _pause(self) -> None:
+        self._reads = 0
+        if self._options.pause is not None and not self._hurry():
+            self._options.pause(PAUSE_SECONDS)
+
+    def _pause_between_reads(self) -> None:
+        self._reads += 1
+        if self._reads >= _READS_PER_PAUSE:
+            self._pause()
 
     def _hurry(self) -> bool:
         segments = self._tiers.manifest.segments

@@ -12,7 +12,7 @@ import weakref
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from zlib import crc32
@@ -59,9 +59,12 @@ class Access:
         self,
         blocks: ByteCache[Block] | None = None,
         indexes: ByteCache[Block] | None = None,
+        on_read: Callable[[], None] | None = None,
     ) -> None:
         self.blocks = blocks
         self.indexes = indexes
+        self.on_read = on_read
+        """Called after each block read from the file."""
         self.decompressor = zstandard.ZstdDecompressor()
 
 
@@ -117,6 +120,8 @@ class OpenSegment:
         except (DamagedRow, OSError) as error:
             self._spoil(f"the block at byte {offset} can't be read")
             raise DamagedRow from error
+        if by.on_read is not None:
+            by.on_read()
         if cache is not None:
             strings = block[1]
             values = sum([len(v) for v in block[2] if v is not None]) if cache is by.blocks else 0
