@@ -11,14 +11,16 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from garage_lite.core.cluster.tables import Tables
-from garage_lite.core.errors import NoSuchKey, NoSuchVersion, QuotaExceeded
+from garage_lite.core.errors import NoSuchBucket, NoSuchKey, NoSuchVersion, QuotaExceeded
 from garage_lite.core.ids import BucketId, VersionId
 from garage_lite.core.model.buckets import Bucket, Versioning
 from garage_lite.core.model.counters import Counters
 from garage_lite.core.model.objects import Floor, ObjectVersion, survivors
 from garage_lite.core.model.rowkeys import (
     Stamp,
+    Table,
     counter_row,
+    everywhere_row,
     object_prefix,
     object_row,
     stamp_of,
@@ -123,6 +125,13 @@ def check_quota(
         raise QuotaExceeded(f"The bucket may hold {objects_max} objects; this would exceed it.")
 
 
+def check_bucket(view: View, bucket: BucketId) -> None:
+    """Raises NoSuchBucket where the bucket is deleted."""
+    row = view.get(everywhere_row(Table.BUCKET, bucket))
+    if row is None or Bucket.decode(bucket, row).deleted:
+        raise NoSuchBucket
+
+
 async def publish(
     tables: Tables,
     bucket: Bucket,
@@ -137,10 +146,13 @@ async def publish(
     """Make `version` (with an `unplaced` stamp) the current one; durable on return.
 
     What it removes below itself follows the bucket's versioning. `changes` ride in the same
-    write, `guard` is asked first. Raises PreconditionFailed, NoSuchKey, QuotaExceeded, and what
-    `write` and `guard` raise; then nothing has changed. A write that reads nothing is ordered by
-    its stamp alone; one that was decided on what is there must come after it, so it is stamped
-    anew when another was faster.
+    write, `guard` is asked first. A write that reads nothing is ordered by its stamp alone; one
+    that was decided on what is there must come after it, so it is stamped anew when another was
+    faster.
+
+    Raises PreconditionFailed, NoSuchKey, QuotaExceeded, and what `write` and `guard` raise; then
+    nothing has changed. What took long (it has a `write` or `guard` of its own) raises
+    NoSuchBucket where the bucket was deleted meanwhile.
     """
     versioning = Versioning(bucket.versioning.value)
     null = versioning is not Versioning.ENABLED
@@ -154,6 +166,8 @@ async def publish(
         def check(placed: ObjectVersion = placed) -> None:
             if guard is not None:
                 guard()
+            if write is not None or guard is not None:
+                check_bucket(tables.latest(), bucket.id)
             if not judged:
                 return
             versions = decoded(tables.latest().with_prefix(prefix))
@@ -165,7 +179,7 @@ async def publish(
 
         row = Update(object_row(prefix, placed.stamp), placed.encode())
         try:
-            await put([row, *changes], check if judged or guard else None)
+            await put([row, *changes], check if judged or guard or write else None)
         except Overtaken:
             continue
         return placed

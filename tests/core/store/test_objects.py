@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from dataclasses import replace
 
 import pytest
 
@@ -13,6 +14,7 @@ from garage_lite.core.errors import (
     BlockMissing,
     DiskFull,
     IncompleteBody,
+    NoSuchBucket,
     NoSuchKey,
     NoSuchVersion,
     QuotaExceeded,
@@ -272,6 +274,18 @@ async def test_quotas_hold(w: World) -> None:
     await w.put(b"b", b"y")
     await w.objects.delete(w.bucket, b"a")
     await w.put(b"c", b"x")
+
+
+async def test_a_bucket_deleted_during_an_upload_gets_nothing(w: World) -> None:
+    class Late(Bytes):
+        async def read(self) -> bytes:
+            if self.asked == 5:
+                await w.keep_bucket(replace(w.bucket, deleted=True))
+            return await super().read()
+
+    with pytest.raises(NoSuchBucket):
+        await w.put(b"key", Late(pattern(5 * BLOCK)))
+    await w.nothing_left()
 
 
 async def test_keys_are_any_bytes(w: World) -> None:

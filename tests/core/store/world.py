@@ -31,7 +31,13 @@ from garage_lite.core.ids import BlockHash, BucketId, NodeId
 from garage_lite.core.model.buckets import Bucket, Versioning
 from garage_lite.core.model.counters import Counters
 from garage_lite.core.model.objects import Checksum, ObjectVersion
-from garage_lite.core.model.rowkeys import SUFFIX_BYTES, Table, counter_row, local_row
+from garage_lite.core.model.rowkeys import (
+    SUFFIX_BYTES,
+    Table,
+    counter_row,
+    everywhere_row,
+    local_row,
+)
 from garage_lite.core.model.versions import BlockRef
 from garage_lite.core.store.body import PutRequest
 from garage_lite.core.store.budget import Budget
@@ -154,6 +160,7 @@ class World:
         self.objects = Objects(self.storage)
         self.uploads = Uploads(self.storage)
         self.copies = Copies(self.storage, self.objects, self.uploads)
+        await self.keep_bucket(self.bucket)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -192,6 +199,10 @@ class World:
         stop = version.size if end is None else end
         stream = await self.objects.read(self.bucket.id, version, start, stop, customer_key)
         return b"".join([piece async for piece in stream])
+
+    async def keep_bucket(self, bucket: Bucket) -> None:
+        row = everywhere_row(Table.BUCKET, bucket.id)
+        await self.tables.write([Update(row, bucket.encode())])
 
     def versioning(self, state: Versioning) -> None:
         self.bucket = replace(self.bucket, versioning=Lww(1, int(state)))
