@@ -68,6 +68,8 @@ async def answer(
     go_on: Callable[[], None],
 ) -> Reply:
     """The answer to a request. Raises S3Error and the core's errors."""
+    if request.method == "OPTIONS":
+        raise _preflight_refused(request)
     authenticate(context, verifier, request)
     authorize(context, request)
     operation = request.operation
@@ -78,6 +80,13 @@ async def answer(
     if request.method in _WITH_BODY:
         request.body = _body(request, stream, go_on)
     return await HANDLERS[operation.name](context, request)
+
+
+def _preflight_refused(request: S3Request) -> S3Error:
+    """A browser asks, without a signature, what a page of another origin may do: nothing yet."""
+    if request.header("origin") is None:
+        return S3Error("BadRequest", "Insufficient information. Origin request header needed.")
+    return S3Error("AccessForbidden", "CORSResponse: CORS is not enabled for this bucket.")
 
 
 def authenticate(context: S3Context, verifier: Verifier, request: S3Request) -> None:

@@ -15,6 +15,7 @@ from garage_lite.web.s3.xml import DECLARATION, escape
 
 STATUS: Final[dict[str, int]] = {
     "AccessDenied": 403,
+    "AccessForbidden": 403,
     "AuthorizationHeaderMalformed": 400,
     "AuthorizationQueryParametersError": 400,
     "BadDigest": 400,

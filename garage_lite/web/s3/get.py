@@ -137,8 +137,11 @@ async def _describe_part(
         start, entry = await _part(context, request.bucket.id, version, number)
         end = start + entry.size
         headers.append(("x-amz-mp-parts-count", str(version.parts)))
-        if wants_checksum and entry.checksum:
-            headers += checksum_headers(entry.checksum, 0)
+        whole = version.meta.checksum
+        if wants_checksum and entry.checksum and whole:
+            # The value is the part's, the type the object's, as in AWS.
+            headers += checksum_headers(entry.checksum, 0)[:1]
+            headers.append(("x-amz-checksum-type", whole.type.name))
     elif number != 1:
         raise _no_such_part()
     if end > start:

@@ -179,7 +179,7 @@ def _additional(
         return algorithm, None, name
     value = decode_checksum(algorithm, header(name) or "")
     if value is None:
-        raise S3Error("InvalidRequest", f"Value for {name} header is invalid.")
+        raise BadDigest(f"The {algorithm} you specified is no such checksum.")
     return algorithm, value, None
 
 

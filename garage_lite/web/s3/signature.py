@@ -12,6 +12,7 @@ import hmac
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from hashlib import sha256
 from typing import Final, NamedTuple, Protocol
@@ -311,10 +312,12 @@ def _scope_problem(fields: tuple[str, str, str, str], region: str, timestamp: st
 def _timestamp_of_date(date: str | None) -> str:
     """The HTTP Date header as a signature's timestamp; it counts where x-amz-date is missing."""
     try:
-        parsed = datetime.strptime(date or "", "%a, %d %b %Y %H:%M:%S GMT")
+        parsed = parsedate_to_datetime(date or "")
     except ValueError:
         return date or ""
-    return parsed.strftime("%Y%m%dT%H%M%SZ")
+    # One that names no zone (`-0000`) is in UTC.
+    moment = parsed.astimezone(UTC) if parsed.tzinfo else parsed
+    return moment.strftime("%Y%m%dT%H%M%SZ")
 
 
 def _check_skew(timestamp: str, now_s: int) -> None:
