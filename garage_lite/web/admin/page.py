@@ -23,7 +23,7 @@ STYLE: Final = """
 @media (prefers-color-scheme:dark){:root{--ink:#ececef;--soft:#a5a5ae;--line:#3a3a40;--page:#161618;
 --good:#6fcf97;--warn:#f0b35a;--bad:#ff8a8a}}
 *{box-sizing:border-box}
-body{margin:0 auto;max-width:46rem;padding:1.5rem 1rem 3rem;background:var(--page);color:var(--ink);
+body{margin:0 auto;max-width:48rem;padding:1.5rem 1rem 3rem;background:var(--page);color:var(--ink);
 font:16px/1.5 system-ui,sans-serif;overflow-wrap:anywhere}
 h1{font-size:1.25rem;margin:0}
 h2{font-size:1rem;margin:2rem 0 .25rem}
@@ -32,11 +32,11 @@ h2{font-size:1rem;margin:2rem 0 .25rem}
 ul{margin:.5rem 0 0;padding-left:1.2rem}
 dl,table{margin:0;width:100%}
 dl>div{display:flex;flex-wrap:wrap;gap:0 1rem;padding:.4rem 0;border-bottom:1px solid var(--line)}
-dt{flex:0 0 11rem;color:var(--soft)}
-dd{flex:1 1 14rem;margin:0}
+dt{flex:0 0 9rem;color:var(--soft)}
+dd{flex:1 1 13rem;margin:0}
 code{font-size:.9em}
 table{border-collapse:collapse}
-th{font-weight:400;color:var(--soft)}
+th{font-weight:400;color:var(--soft);white-space:nowrap}
 th,td{text-align:left;vertical-align:top;padding:.4rem .75rem .4rem 0;
 border-bottom:1px solid var(--line)}
 """
@@ -149,6 +149,8 @@ def _worker_row(status: WorkerStatus) -> str:
     state = _STATES[status.state]
     if status.progress.progress is not None:
         state += f", {status.progress.progress}"
+    if status.progress.freeform:
+        state += f" ({'; '.join(status.progress.freeform)})"
     errors = str(status.errors)
     if status.consecutive_errors and status.last_error:
         errors += f": {status.last_error}"

@@ -249,7 +249,14 @@ async def test_the_page_of_a_working_node(port: Port) -> None:
     status, text, headers = await port.ask("GET", "/", headers={})
     assert status == 200 and headers["Content-Type"].startswith("text/html")
     assert "This node is working well." in text
-    for shown in (HERE.hex(), "v0.1.0", "256.0 GB", "attic&lt;b&gt;", "Block scrub worker"):
+    for shown in (
+        HERE.hex(),
+        "v0.1.0",
+        "256.0 GB",
+        "attic&lt;b&gt;",
+        "Block scrub worker",
+        "not in use",
+    ):
         assert shown in text
     assert re.search("Buckets</dt><dd>1<", text)
     for secret in (key["accessKeyId"], "hidden", TOKEN, "<b>", "<script"):
