@@ -72,6 +72,8 @@ def serve() -> int:
     for own in (os.environ.get("GARAGE_CONFIG_FILE"), "/etc/garage.toml"):
         if own and Path(own).exists():
             raise SystemExit(f"{own} is there: start the node it describes: garage-lite server")
+    if _answers():
+        raise SystemExit(f"something else answers on {ENDPOINT}: is a node running already?")
     python = environment.ensure_venv()
     environment.ensure_commands({"curl": "curl"})  # for the example; the node needs none
     data_home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
@@ -90,10 +92,10 @@ def serve() -> int:
             "GARAGE_DEFAULT_BUCKET": BUCKET,
         },
     )
-    # A terminal's Ctrl-C reaches the node as well: it ends itself, we only wait for it.
-    signal.signal(signal.SIGINT, lambda *_: None)
-    signal.signal(signal.SIGTERM, lambda *_: node.terminate())
-    while node.poll() is None and not _ready():
+    # Hand it on and wait; a terminal's Ctrl-C reaches the node by itself too, which is no harm.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: node.terminate())
+    while node.poll() is None and not _answers():
         if time.monotonic() - started > READY_SECONDS_MAX:
             node.terminate()
             raise SystemExit(f"the node was not ready after {READY_SECONDS_MAX} s")
@@ -123,7 +125,7 @@ def _credentials(path: Path) -> Credentials:
     return made
 
 
-def _ready() -> bool:
+def _answers() -> bool:
     """Whether the S3 door answers (it refuses us, unsigned as we are: that is an answer)."""
     connection = http.client.HTTPConnection("127.0.0.1", S3_PORT, timeout=2)
     try:
@@ -139,7 +141,9 @@ def _welcome(credentials: Credentials, file: Path) -> str:
     """What the newcomer needs next. The secret goes to a terminal alone, never into a log."""
     secret = credentials.secret_key if sys.stdout.isatty() else f"in {file}"
     key = '"$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY"'
-    curl = f"curl -fsS --aws-sigv4 aws:amz:{REGION}:s3 --user {key}"
+    # Without this header curl of Debian 12 signs no content hash, which S3 wants.
+    unsigned = "-H x-amz-content-sha256:UNSIGNED-PAYLOAD"
+    curl = f"curl -fsS --aws-sigv4 aws:amz:{REGION}:s3 {unsigned} --user {key}"
     return f"""
 Garage Lite is ready.
   Endpoint:    {ENDPOINT}
