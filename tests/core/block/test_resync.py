@@ -134,6 +134,11 @@ class QueueMachine(RuleBasedStateMachine):
         self.present = False
         self.dead_since = NOW
         self.wanted: list[int] = []
+        """Looks asked for that must still come, at these times or before."""
+
+    def want(self, due: int) -> None:
+        """An earlier look takes the place of the later ones."""
+        self.wanted = [other for other in self.wanted if other <= due] + [due]
 
     def write(self, rows: list[Row]) -> None:
         for key, value in rows:
@@ -163,19 +168,19 @@ class QueueMachine(RuleBasedStateMachine):
             self.live = False
             self.dead_since = self.now
             self.write(deletion_rows(BLOCK, self.now))
-            self.wanted.append(self.now + DELETE_DELAY_US)
+            self.want(self.now + DELETE_DELAY_US)
 
     @rule()
     def file_rots(self) -> None:
         if self.present:
             self.present = False
             self.write(resync_rows(BLOCK, self.now))
-            self.wanted.append(self.now)
+            self.want(self.now)
 
     @rule()
     def somebody_asks(self) -> None:
         self.write(resync_rows(BLOCK, self.now))
-        self.wanted.append(self.now)
+        self.want(self.now)
 
     @rule(peer_has_it=st.booleans(), leased=st.booleans())
     def worker_looks(self, peer_has_it: bool, leased: bool) -> None:
@@ -186,6 +191,7 @@ class QueueMachine(RuleBasedStateMachine):
         if entry is None or not counts(due[0], entry):
             self.write(stale_rows(BLOCK, due[0]))
             return
+        self.wanted = [other for other in self.wanted if other > self.now]
         verdict = decide(entry, Facts(int(self.live), self.present, leased), self.now)
         if verdict.action is Action.DELETE:
             assert not self.live and not leased
@@ -213,6 +219,12 @@ class QueueMachine(RuleBasedStateMachine):
         entry = self.entry
         assert entry is not None
         assert any(counts(due, entry) for due in self.due())
+
+    @invariant()
+    def no_look_is_lost(self) -> None:
+        if self.wanted:
+            entry = self.entry
+            assert any(counts(due, entry) and due <= min(self.wanted) for due in self.due())
 
     def teardown(self) -> None:
         """Left alone with willing peers, the queue runs empty and all is as it should be."""

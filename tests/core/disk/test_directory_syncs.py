@@ -91,6 +91,7 @@ def test_a_cancelled_waiter_stops_nobody_else() -> None:
         await three
         with pytest.raises(asyncio.CancelledError):
             await one
+        await asyncio.sleep(1)
         assert set(files.synced) == {"/a", "/b", "/c"}
 
     for seed in range(5):
