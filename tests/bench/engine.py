@@ -131,10 +131,9 @@ async def fill(store: MetadataStore, rows: int, unit: float) -> None:
     show("put, 100 rows a record: CPU", cpu / rows * 1e6, unit, f"wall {wall / rows * 1e6:.2f} us")
     settled = time.perf_counter()
     calm = 0
-    while calm < 8:
-        before_bytes = store.status().segment_bytes
-        await asyncio.sleep(0.5)
-        calm = calm + 1 if store.status().segment_bytes == before_bytes else 0
+    while calm < 4:
+        await asyncio.sleep(0.25)
+        calm = 0 if store.status().merging_rows else calm + 1
     print(f"compaction settled {time.perf_counter() - settled:.1f} s later: {store.status()}")
 
 

@@ -434,6 +434,7 @@ class MetadataStore:
             sync_p50_us=times[len(times) // 2],
             sync_p99_us=times[len(times) * 99 // 100],
             records_per_batch=sum([n for _, n in self._timings]) / max(1, len(self._timings)),
+            merging_rows=self._background.merging,
             disk_full=self._background.disk_full,
             damage=self._tiers.damage(),
             failed=self._failed,

@@ -94,6 +94,8 @@ class Background:
         """The last attempt to make a file found no room; tried again every second."""
         self._waiting = False
         self._reads = 0
+        self.merging = 0
+        """Rows of the runs that are being merged; 0: no merge is under way."""
         self.trouble = ""
         """Empty, or why compaction stopped until the store is opened again."""
         self._task = self._loop.create_task(self._run())
@@ -203,6 +205,7 @@ class Background:
 
     async def _merge_or_leave(self, runs: list[Run]) -> None:
         """Merge; a damaged input stays as it is, and reads of it keep saying so."""
+        self.merging = sum([entry.rows for run in runs for entry in run])
         try:
             await self._merge(runs)
         except DamagedRow:
@@ -212,6 +215,8 @@ class Background:
                 raise
             self.trouble = f"compaction stopped: {error}"
             _log.error("%s", self.trouble)
+        finally:
+            self.merging = 0
 
     async def _merge(self, runs: list[Run]) -> None:
         planned = [entry for run in runs for entry in run]

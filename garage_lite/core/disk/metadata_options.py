@@ -50,6 +50,8 @@ class MetadataStatus:
     sync_p99_us: int
     """Of the last batches: from the start of a write to its being durable."""
     records_per_batch: float
+    merging_rows: int
+    """Rows that compaction is at work on now."""
     disk_full: bool
     damage: tuple[str, ...]
     """What was found damaged, in words; not empty: rows are missing, the node is recovering."""

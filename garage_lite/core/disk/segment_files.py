@@ -233,15 +233,22 @@ class SegmentSet:
             runs.setdefault(entry.run, []).append(Segment(opened[entry.number], entry))
         self.runs = [(segments, [s.entry.first for s in segments]) for segments in runs.values()]
         """Newest first; the segments of a run ascending, with their first keys."""
+        self._filters = [
+            (segments[0].opened.words, segments[0].opened.word_count, segments, firsts)
+            for segments, firsts in self.runs
+        ]
+        """Per run its first segment's filter: most runs have but one, and this loop is hot."""
 
     def get(self, key: bytes, by: Access) -> bytes | None:
         """The newest value, None of a deletion, or ABSENT. Raises DamagedRow."""
         position, mask = probe(key_hash(key, self._suffix_bytes))
-        for segments, firsts in self.runs:
-            segment = segments[0] if len(segments) == 1 else segments[bisect_right(firsts, key) - 1]
-            opened = segment.opened
-            if opened.words[position * opened.word_count >> 32] & mask == mask:
-                value = segment.get(key, by)
+        for words, count, segments, firsts in self._filters:
+            which = 0
+            if len(segments) > 1:
+                which = max(0, bisect_right(firsts, key) - 1)
+                words, count = segments[which].opened.words, segments[which].opened.word_count
+            if words[position * count >> 32] & mask == mask:
+                value = segments[which].get(key, by)
                 if value is not ABSENT:
                     return value
         absent: bytes | None = ABSENT
