@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from itertools import islice
 from typing import Any
 
@@ -38,9 +39,11 @@ async def list_buckets(context: AdminContext, fields: Fields) -> Any:
 
 
 async def list_buckets_info(context: AdminContext, fields: Fields) -> Any:
-    return [
-        await bucket_json(context, bucket.id) for bucket in _page(context, fields, INFO_LIST_MAX)
-    ]
+    shown = []
+    for bucket in _page(context, fields, INFO_LIST_MAX):
+        shown.append(await bucket_json(context, bucket.id))
+        await asyncio.sleep(0)
+    return shown
 
 
 def _page(context: AdminContext, fields: Fields, limit_default: int) -> list[Bucket]:

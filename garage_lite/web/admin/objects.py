@@ -8,7 +8,7 @@ from garage_lite.core.errors import NoSuchKey
 from garage_lite.core.ids import BucketId, DataId, VersionId
 from garage_lite.core.limits import KEY_BYTES_MAX
 from garage_lite.core.model.objects import Encryption, Kind, ObjectVersion, survivors
-from garage_lite.core.model.rowkeys import object_prefix, upload_id_of, upload_row
+from garage_lite.core.model.rowkeys import after_prefix, object_prefix, upload_id_of, upload_row
 from garage_lite.core.model.uploads import Upload, UploadState
 from garage_lite.core.store.encryption import OVERHEAD
 from garage_lite.core.store.reading import pages_of, parts_of
@@ -22,6 +22,7 @@ from garage_lite.web.admin.fields import Fields
 BLOCKS_MAX: Final = 10_000
 """Shown in one answer, all versions together."""
 VERSIONS_MAX: Final = 1000
+"""The newest versions, and as many uploads."""
 
 
 async def inspect_object(context: AdminContext, fields: Fields) -> Any:
@@ -31,22 +32,30 @@ async def inspect_object(context: AdminContext, fields: Fields) -> Any:
     name = key.encode()
     if not 0 < len(name) <= KEY_BYTES_MAX:
         raise bad_request("A key has 1 to 1024 bytes.")
-    tables = context.storage.tables
-    versions = survivors(decoded(await tables.with_prefix(object_prefix(bucket.id, name))))
-    uploads = await tables.with_prefix(upload_row(bucket.id, name, VersionId(b"")))
+    uploads = await _first_rows(context, upload_row(bucket.id, name, VersionId(b"")))
     shown = [
         _upload_json(upload_id_of(row), Upload.decode(value))
-        for row, value in uploads[:VERSIONS_MAX]
+        for row, value in uploads
         if Upload.decode(value).state is not UploadState.COMPLETED
     ]
     room = BLOCKS_MAX
-    for version in versions[:VERSIONS_MAX]:
+    for version in survivors(decoded(await _first_rows(context, object_prefix(bucket.id, name)))):
         blocks = await _blocks_json(context, bucket.id, version, room)
         room -= len(blocks)
         shown.append(_version_json(version, blocks))
     if not shown:
         raise NoSuchKey("Key not found")
     return {"bucketId": bucket.id.hex(), "key": key, "versions": shown}
+
+
+async def _first_rows(context: AdminContext, prefix: bytes) -> list[tuple[bytes, bytes]]:
+    """The first VERSIONS_MAX rows that begin so: of an object the newest versions."""
+    found: list[tuple[bytes, bytes]] = []
+    async for keys, values in context.storage.tables.scan(prefix, after_prefix(prefix)):
+        found += zip(keys, values, strict=True)
+        if len(found) >= VERSIONS_MAX:
+            break
+    return found[:VERSIONS_MAX]
 
 
 def _version_json(version: ObjectVersion, blocks: list[dict[str, Any]]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final
 
 from garage_lite.core.ids import BLOCK_HASH_BYTES, BlockHash
@@ -13,6 +14,8 @@ from garage_lite.web.admin.fields import Fields
 
 _RETRIES_MAX: Final = 10_000
 """Blocks of one RetryBlockResync."""
+_ERRORS_MAX: Final = 10_000
+"""Blocks of one ListBlockErrors: a lost disk may have a million."""
 
 
 async def list_workers(context: AdminContext, fields: Fields) -> Any:
@@ -74,16 +77,19 @@ async def set_variable(context: AdminContext, fields: Fields) -> Any:
 async def list_block_errors(context: AdminContext, fields: Fields) -> Any:
     fields.end()
     now_us = context.clock.now_us()
-    return [
-        {
-            "blockHash": block.hex(),
-            "refcount": context.blocks.facts(block).live,
-            "errorCount": entry.errors,
-            "lastTrySecsAgo": max(0, now_us - (entry.last_error_us or 0)) // 1_000_000,
-            "nextTryInSecs": max(0, entry.due_us - now_us) // 1_000_000,
-        }
-        for block, entry in await failed_entries(context.blocks)
-    ]
+    shown = []
+    for block, entry in (await failed_entries(context.blocks))[:_ERRORS_MAX]:
+        shown.append(
+            {
+                "blockHash": block.hex(),
+                "refcount": context.blocks.facts(block).live,
+                "errorCount": entry.errors,
+                "lastTrySecsAgo": max(0, now_us - (entry.last_error_us or 0)) // 1_000_000,
+                "nextTryInSecs": max(0, entry.due_us - now_us) // 1_000_000,
+            }
+        )
+        await asyncio.sleep(0)
+    return shown
 
 
 async def retry_block_resync(context: AdminContext, fields: Fields) -> Any:
