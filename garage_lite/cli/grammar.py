@@ -101,7 +101,12 @@ _NODE_COMMANDS: Final = (
         _flag("--errors", "Only those with errors", "-e"),
         run="maintenance:worker_list",
     ),
-    _command("worker info", "One worker in detail", Positional("TID", "Task id")),
+    _command(
+        "worker info",
+        "One worker in detail",
+        Positional("TID", "Task id"),
+        run="maintenance:worker_info",
+    ),
     _command(
         "worker get",
         "Show the workers' variables",
@@ -126,6 +131,7 @@ _NODE_COMMANDS: Final = (
         "Sync blocks again now",
         _flag("--all", "All that had errors"),
         Positional("HASH", "Hashes", required=False, many=True),
+        run="maintenance:block_retry",
     ),
     _command(
         "block purge",

@@ -123,7 +123,7 @@ async def apply(context: Context, api: Api) -> None:
     text = context.values["version"]
     if text is None:
         raise CommandFailed(
-            "\nPlease pass the new layout version number to ensure that you are writing the"
+            "Please pass the new layout version number to ensure that you are writing the"
             " correct version of the cluster layout.\nTo know the correct value of the new"
             " layout version, invoke `garage layout show` and review the proposed changes."
         )

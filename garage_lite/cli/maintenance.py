@@ -18,6 +18,11 @@ _REPAIR_NAMES = {
 }
 _SCRUB_STEPS = ("start", "pause", "resume", "cancel")
 _WORKER_COLUMNS = "TID", "State", "Name", "Tranq", "Done", "Queue", "Errors", "Consec", "Last"
+_PROGRESS = (
+    ("Progress:", "progress"),
+    ("Queue length:", "queueLength"),
+    ("Persistent errors:", "persistentErrors"),
+)
 _STATES = {"busy": "Busy", "idle": "Idle", "done": "Done"}
 
 
@@ -41,6 +46,37 @@ async def worker_list(context: Context, api: Api) -> None:
             )
         )
     print_table(rows)
+
+
+async def worker_info(context: Context, api: Api) -> None:
+    text = context.values["tid"]
+    if not (text.isascii() and text.isdigit()):
+        raise CommandFailed(f"a task id is a number, not {text!r}")
+    worker = await api.on_node("GetWorkerInfo", {"id": int(text)})
+    state = _state(worker["state"])
+    if isinstance(worker["state"], dict):
+        pause = worker["state"]["throttled"]["durationSecs"]
+        state = f"Busy (throttled, paused for {pause:.3f}s)"
+    rows: list[Row] = [
+        ("Task id:", str(worker["id"])),
+        ("Worker name:", worker["name"]),
+        ("Worker state:", state),
+        *_present(worker, ("Tranquility:", "tranquility")),
+        ("",),
+        ("Total errors:", str(worker["errors"])),
+        ("Consecutive errs:", str(worker["consecutiveErrors"])),
+    ]
+    last = worker.get("lastError")
+    if last:
+        rows += [("Last error:", last["message"]), ("Last error time:", age(last["secsAgo"]))]
+    rows += [("",), *_present(worker, *_PROGRESS)]
+    for number, line in enumerate(worker.get("freeform") or ()):
+        rows.append(("Message:" if number == 0 else "", line))
+    print_table(rows if len(rows[-1]) > 1 else rows[:-1])
+
+
+def _present(worker: dict[str, Any], *fields: tuple[str, str]) -> list[Row]:
+    return [(title, str(worker[f])) for title, f in fields if worker.get(f) is not None]
 
 
 def _state(state: Any) -> str:
@@ -92,6 +128,15 @@ async def block_errors(context: Context, api: Api) -> None:
             )
         )
     print_table(rows)
+
+
+async def block_retry(context: Context, api: Api) -> None:
+    hashes = context.values["hash"]
+    if context.values["all"] == bool(hashes):
+        raise CommandFailed("Please specify block hashes or --all (not both)")
+    body = {"blockHashes": hashes} if hashes else {"all": True}
+    count = (await api.on_node("RetryBlockResync", body))["count"]
+    print(f"{count} blocks returned in queue for a retry now (check logs to see results)")
 
 
 async def repair(context: Context, api: Api) -> None:

@@ -111,8 +111,8 @@ async def health(context: Context, api: Api) -> int:
 async def stats(context: Context, api: Api) -> None:
     nodes = await api.on_nodes("GetNodeStatistics", context.values["all_nodes"])
     for node, found in nodes["success"].items():
-        print(f"==== NODE [{short(node)}] ====\n{found['freeform']}\n")
+        print(f"==== NODE [{short(node)}] ====\n{found['freeform'].rstrip()}\n")
     for node, message in nodes["error"].items():
         print(f"==== NODE [{short(node)}] ====\nError: {message}\n")
     cluster = await api.call("GetClusterStatistics")
-    print(f"==== CLUSTER STATISTICS ====\n{cluster['freeform']}\n")
+    print(f"==== CLUSTER STATISTICS ====\n{cluster['freeform'].rstrip()}\n")

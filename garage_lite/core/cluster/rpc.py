@@ -382,9 +382,7 @@ def operations_handler(
             case [str() as name, parameters] if name in operations:
                 return await operations[name](parameters)
             case [str() as name, _]:
-                raise PeerFailed(
-                    "NotImplemented", f"{name[:80]} is not available yet in this version", 501
-                )
+                raise PeerFailed("NoSuchEndpoint", f"there is no operation {name[:80]!r}", 404)
         raise PeerFailed("InvalidRequest", "expected a name and its parameters", 400)
 
     return handle

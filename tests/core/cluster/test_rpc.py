@@ -158,7 +158,7 @@ async def test_operations_by_name() -> None:
     async with serving() as server, server.client() as client:
         server.rpc.serve(JSON_API, operations_handler({"Double": double}))
         assert await client.call(JSON_API, ["Double", {"n": 21}]) == 42
-        for wrong, code in ((["Triple", {}], "NotImplemented"), ("Double", "InvalidRequest")):
+        for wrong, code in ((["Triple", {}], "NoSuchEndpoint"), ("Double", "InvalidRequest")):
             with pytest.raises(PeerFailed) as caught:
                 await client.call(JSON_API, wrong)
             assert caught.value.code == code
