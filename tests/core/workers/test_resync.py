@@ -293,7 +293,10 @@ def test_a_reference_added_alone_during_the_deletion_leaves_the_entry() -> None:
         deleting = asyncio.create_task(node.queue.step())
         await asyncio.sleep(delay)
         await node.refer(block, 2)
+        async with node.store.locks.hold(block):
+            found = node.store.files.has(block)
         await deleting
+        assert node.store.files.has(block) == found, "it was acknowledged, and went after that"
         outcome = not node.store.files.has(block), node.entries() > 0
         if outcome == (True, False):
             await node.put(A, 2)
