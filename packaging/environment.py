@@ -5,6 +5,7 @@ Standard library only: it runs on a Debian 12 whose python3 has neither pip nor 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import os
@@ -47,15 +48,20 @@ def install_packages(packages: Iterable[str]) -> bool:
     wanted = sorted(set(packages))
     if not wanted:
         return True
-    update = _as_root(["apt-get", "-qq", "update"])
     install = _as_root(["apt-get", "-qq", "install", "-y", "--no-install-recommends", *wanted])
-    if not shutil.which("apt-get") or update is None or install is None:
+    if not shutil.which("apt-get") or install is None:
         return False
-    os.environ["DEBIAN_FRONTEND"] = "noninteractive"
     say(f"installing {' '.join(wanted)}")
-    run(update)
+    _update_package_lists()
     run(install)
     return True
+
+
+@functools.cache
+def _update_package_lists() -> None:
+    """Once a run: it is the slow part."""
+    os.environ["DEBIAN_FRONTEND"] = "noninteractive"
+    run(_as_root(["apt-get", "-qq", "update"]) or [])
 
 
 def ensure_commands(packages: Mapping[str, str]) -> list[str]:
