@@ -48,6 +48,7 @@ class Engine(RuleBasedStateMachine):
         self.loop = SimLoop(seed)
         self.chance = random.Random(seed)
         self.files = SimFiles()
+        self.restored = 0
         self.states: list[Model] = [{}]
         self.waiting: list[asyncio.Future[None]] = []
         self.snapshots: dict[str, Model] = {}
@@ -131,7 +132,8 @@ class Engine(RuleBasedStateMachine):
         if not self.snapshots:
             return
         path = data.draw(st.sampled_from(sorted(self.snapshots)))
-        target = f"/restored/{len(self.files.journal)}"
+        self.restored += 1
+        target = f"/restored/{self.restored}"
 
         async def restoring() -> None:
             restore_snapshot(self.files, path, target, b"r" * 16)
