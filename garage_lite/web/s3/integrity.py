@@ -24,6 +24,9 @@ from garage_lite.web.s3.signature import UNSIGNED_PAYLOAD
 
 _HEADER_PREFIX: Final = "x-amz-checksum-"
 CHECKSUM_HEADERS: Final = {f"{_HEADER_PREFIX}{name.lower()}": name for name in DIGEST_BYTES}
+_ABOUT_CHECKSUMS: Final = frozenset(
+    [f"{_HEADER_PREFIX}algorithm", f"{_HEADER_PREFIX}mode", f"{_HEADER_PREFIX}type"]
+)
 _LENGTH = re.compile(r"[0-9]{1,19}", re.ASCII).fullmatch
 _FORMS: Final = {form.value: form for form in Form}
 
@@ -155,7 +158,12 @@ def _additional(
     names: Iterable[str], header: Header, form: Form | None
 ) -> tuple[str | None, bytes | None, str | None]:
     """Algorithm, value and trailer of the additional checksum, if there is one."""
-    given = [name.lower() for name in names if name.lower() in CHECKSUM_HEADERS]
+    checksums = [name.lower() for name in names if name.lower().startswith(_HEADER_PREFIX)]
+    given = [name for name in checksums if name in CHECKSUM_HEADERS]
+    if len(given) + sum(name in _ABOUT_CHECKSUMS for name in checksums) < len(checksums):
+        raise S3Error(
+            "NotImplemented", f"Of checksums only {', '.join(DIGEST_BYTES)} are implemented."
+        )
     trailers = _announced_trailers(header("x-amz-trailer"), form)
     if len(given) + len(trailers) > 1:
         raise S3Error(

@@ -230,6 +230,7 @@ def test_right_digests_are_accepted() -> None:
             UNSIGNED_PAYLOAD,
             "InvalidRequest",
         ),
+        ({"x-amz-checksum-sha512": "x"}, UNSIGNED_PAYLOAD, "NotImplemented"),
         ({"x-amz-sdk-checksum-algorithm": "CRC32"}, UNSIGNED_PAYLOAD, "InvalidRequest"),
         (
             {"x-amz-sdk-checksum-algorithm": "SHA1", "x-amz-checksum-crc32": CRC32},
