@@ -158,7 +158,10 @@ class MetadataStore:
         found = await asyncio.get_running_loop().run_in_executor(
             None, lambda: recover(files, directory, new_id, chosen.log_file_bytes)
         )
-        return cls(files, directory, clock, chosen, found)
+        store = cls(files, directory, clock, chosen, found)
+        for line in store.status().damage:
+            _log.error("damaged metadata: %s", line)
+        return store
 
     # --- reading
 
