@@ -144,7 +144,7 @@ def _expiry(context: Context) -> dict[str, Any]:
         milliseconds = parse_duration_ms(text)
         end = SystemClock().now_us() / 1e6 + milliseconds / 1e3
         return {"expiration": datetime.fromtimestamp(end, UTC).isoformat(timespec="milliseconds")}
-    except (ValueError, OverflowError) as error:
+    except (ValueError, OverflowError, OSError) as error:
         raise CommandFailed(f"Invalid duration passed for --expires-in parameter: {error}") from (
             error
         )

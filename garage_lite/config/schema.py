@@ -68,16 +68,15 @@ def parse_section(
 def _unknown(name: str, shown: str, section: str, keys: Mapping[str, Key], where: str) -> str:
     known = [*keys, *(() if section else SECTIONS)]
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    if close:
+    homes = [home for home, others in SECTIONS.items() if name in others]
+    if section and name in ROOT_KEYS:
+        hint = f"{name} belongs at the top of the file, before the first section"
+    elif homes:
+        hint = f"{name} belongs in [{homes[0]}]"
+    elif close:
         hint = f"did you mean {section + '.' if section else ''}{close[0]}?"
     else:
-        homes = [home for home, others in SECTIONS.items() if name in others and home != section]
-        if section and name in ROOT_KEYS:
-            hint = f"{name} belongs at the top of the file, before the first section"
-        elif homes:
-            hint = f"{name} belongs in [{homes[0]}]"
-        else:
-            hint = "see the manual for the known keys"
+        hint = "see the manual for the known keys"
     return f"{where}: unknown key {shown} ({hint})"
 
 
@@ -176,9 +175,9 @@ def _compression(raw: Any) -> int | None:
     if isinstance(raw, str) and raw.lower() == "none":
         return None
     try:
-        return _integer(-99, 19)(raw)
-    except ValueError as error:
-        raise ValueError(f'expected a zstd level from -99 to 19 or "none", got {raw!r}') from error
+        return _integer(-99, 22)(raw)
+    except ValueError:
+        raise ValueError(f'expected a zstd level from -99 to 22, or "none"; got {raw!r}') from None
 
 
 def _data_dir(raw: Any) -> tuple[dict[str, Any], ...]:
