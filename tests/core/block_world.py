@@ -57,10 +57,14 @@ class World:
         files = SimFiles(capacity=capacity)
         return cls(files, SimState(files), seed)
 
-    async def open(self, directories: dict[str, int]) -> BlockFiles:
+    async def open(self, directories: dict[str, int], fsync: bool = True) -> BlockFiles:
         wanted = [DataDirectory(path, capacity) for path, capacity in directories.items()]
         self.store = await BlockFiles.open(
-            self.files, wanted, self.state, self.entropy, BlockOptions(reserve_bytes=0)
+            self.files,
+            wanted,
+            self.state,
+            self.entropy,
+            BlockOptions(fsync=fsync, reserve_bytes=0),
         )
         return self.store
 

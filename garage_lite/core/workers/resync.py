@@ -21,6 +21,7 @@ from garage_lite.core.block.resync import (
     ResyncEntry,
     Row,
     after_failure,
+    block_of,
     counts,
     decide,
     due_key,
@@ -56,6 +57,8 @@ RESCAN_US: Final = 60_000_000
 MEASURE_US_MIN: Final = 60_000_000
 MEASURE_SHARE: Final = 500
 """Counting the queue may take one part in so many of the time."""
+LISTED_MAX: Final = 10_000
+"""Failed blocks shown at once: a lost disk may leave millions."""
 _QUEUE_START: Final = local_row(Table.RESYNC_DUE, b"")
 _ENTRIES_START: Final = local_row(Table.RESYNC, b"")
 _ENTRIES_END: Final = after_prefix(_ENTRIES_START)
@@ -257,14 +260,18 @@ class ResyncQueue:
         self._measure_us = start + max(MEASURE_US_MIN, took * MEASURE_SHARE)
 
 
-async def failed_entries(store: BlockStore) -> list[tuple[BlockHash, ResyncEntry]]:
-    """The blocks whose last look failed (`block list-errors`)."""
+async def failed_entries(
+    store: BlockStore, most: int = LISTED_MAX
+) -> list[tuple[BlockHash, ResyncEntry]]:
+    """The first `most` blocks whose last look failed (`block list-errors`)."""
     found = []
     for keys, values in store.tables.durable().scan(_ENTRIES_START, _ENTRIES_END):
         for key, value in zip(keys, values, strict=True):
             entry = ResyncEntry.decode(value)
             if entry.errors:
-                found.append((BlockHash(key[len(_ENTRIES_START) :]), entry))
+                found.append((block_of(key), entry))
+        if len(found) >= most:
+            return found[:most]
         await asyncio.sleep(0)
     return found
 

@@ -201,3 +201,18 @@ def test_a_full_disk_is_refused_by_its_reserve_before_it_fails() -> None:
         assert not world.refused
 
     run(scenario())
+
+
+def test_without_fsync_nothing_is_synced_and_everything_works() -> None:
+    async def scenario() -> None:
+        world = World.new(8)
+        store = await world.open(ONE, fsync=False)
+        world.files.fail_if(lambda call, _: errno.EIO if call.startswith("sync") else 0)
+        await world.put(CONTENTS[0])
+        await world.put(CONTENTS[0])
+        await world.put(CONTENTS[6])
+        await world.delete(CONTENTS[6])
+        assert not world.refused
+        assert await store.get(named(CONTENTS[0])) == CONTENTS[0]
+
+    run(scenario())
