@@ -214,12 +214,10 @@ class VersionPageBuilder:
         shown = self._newer.admit(version) and not version.is_tombstone
         is_latest = shown and self._latest
         self._latest = self._latest and not shown
-        if self._marker is not None:
-            after, marker = self._marker
-            if version.version_id == marker or self._name != after:
+        if self._marker is not None and self._name == self._marker[0]:
+            if version.version_id == self._marker[1]:
                 self._marker = None
-            if self._name == after:
-                return
+            return
         if not shown:
             return
         if self._left == 0:

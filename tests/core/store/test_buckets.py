@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
 
+from garage_lite.core.disk.metadata import MetadataStore
 from garage_lite.core.errors import (
     AccessDenied,
     AliasTaken,
@@ -16,6 +19,7 @@ from garage_lite.core.errors import (
     NoSuchAccessKey,
     NoSuchBucket,
     NotAllowedHere,
+    OperationAborted,
 )
 from garage_lite.core.ids import BucketId, VersionId
 from garage_lite.core.model.buckets import Permission, Versioning
@@ -25,6 +29,25 @@ from garage_lite.core.store.buckets import LocalAlias
 from tests.core.store.office import Office, office
 
 __all__ = ["office"]
+
+
+def interrupt(
+    monkeypatch: pytest.MonkeyPatch,
+    action: Callable[[], Coroutine[Any, Any, object]],
+    *,
+    always: bool = False,
+) -> None:
+    """The next write (`always`: every write but those of `action`) waits for room, and meanwhile
+    `action` runs from start to end."""
+    room = MetadataStore.room
+
+    async def crowded(store: MetadataStore) -> None:
+        monkeypatch.setattr(MetadataStore, "room", room)
+        await action()
+        if always:
+            monkeypatch.setattr(MetadataStore, "room", crowded)
+
+    monkeypatch.setattr(MetadataStore, "room", crowded)
 
 
 # --- S3's creation
@@ -78,29 +101,53 @@ async def test_of_many_creations_at_once_exactly_one_wins(office: Office) -> Non
     assert [bucket.id for bucket in office.directory.buckets()] == won
 
 
-async def test_creation_and_aliasing_of_one_name_exclude_each_other(office: Office) -> None:
+async def test_a_name_taken_while_a_creation_waits_is_seen(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, other = await office.key(), await office.key()
+    interrupt(monkeypatch, lambda: office.buckets.create_by_key("photos", other))
+    with pytest.raises(BucketAlreadyExists):
+        await office.buckets.create_by_key("photos", mine)
+    assert office.directory.resolve("photos").permissions_of(other) == Permission.ALL
+
+
+async def test_an_alias_given_while_a_creation_waits_is_seen(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
     key = await office.key()
     other = await office.buckets.create(global_alias="other")
-    results = await asyncio.gather(
-        office.buckets.add_alias(other, "photos"),
-        office.buckets.create_by_key("photos", key),
-        return_exceptions=True,
-    )
-    assert sum(isinstance(result, Exception) for result in results) == 1
+    interrupt(monkeypatch, lambda: office.buckets.add_alias(other, "photos"))
+    with pytest.raises(BucketAlreadyExists):
+        await office.buckets.create_by_key("photos", key)
+    assert office.directory.resolve("photos").id == other
 
 
-async def test_concurrent_grants_are_all_kept(office: Office) -> None:
+async def test_a_grant_made_while_another_waits_is_kept(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
     key = await office.key()
     bucket_id = await office.buckets.create(global_alias="photos")
-    await asyncio.gather(
-        *(office.buckets.allow(bucket_id, key, right) for right in Permission),
-        office.buckets.configure(bucket_id, {"cors": ["rule"]}),
-        office.buckets.set_versioning(bucket_id, Versioning.ENABLED),
-    )
-    bucket = office.directory.bucket_by_id(bucket_id)
-    assert bucket.permissions_of(key) == Permission.ALL
-    assert bucket.cors.value == ["rule"]
-    assert bucket.versioning.value == Versioning.ENABLED
+    interrupt(monkeypatch, lambda: office.buckets.allow(bucket_id, key, Permission.WRITE))
+    await office.buckets.allow(bucket_id, key, Permission.READ)
+    rights = office.directory.bucket_by_id(bucket_id).permissions_of(key)
+    assert rights == Permission.READ | Permission.WRITE
+
+
+async def test_who_is_interrupted_again_and_again_gives_up(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = await office.key()
+    bucket_id = await office.buckets.create(global_alias="photos")
+    rights = [Permission.READ, Permission.NONE] * 100
+
+    def grant() -> Coroutine[Any, Any, None]:
+        right = rights.pop()
+        verb = office.buckets.allow if right else office.buckets.deny
+        return verb(bucket_id, key, right or Permission.ALL)
+
+    interrupt(monkeypatch, grant, always=True)
+    with pytest.raises(OperationAborted):
+        await office.buckets.allow(bucket_id, key, Permission.OWNER)
 
 
 # --- an operator's creation, names, rights, settings
@@ -255,13 +302,14 @@ async def test_an_open_upload_keeps_the_bucket(office: Office, state: UploadStat
         await office.buckets.delete(bucket_id)
 
 
-async def test_a_write_during_the_deletion_keeps_the_bucket(office: Office) -> None:
+async def test_a_write_during_the_deletion_keeps_the_bucket(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bucket_id = await office.buckets.create(global_alias="photos")
-    deletion = asyncio.ensure_future(office.buckets.delete(bucket_id))
-    await office.put_row(bucket_id, b"k", 1)
-    outcome = (await asyncio.gather(deletion, return_exceptions=True))[0]
-    alive = [bucket.id for bucket in office.directory.buckets()]
-    assert (isinstance(outcome, BucketNotEmpty), alive) in ((True, [bucket_id]), (False, []))
+    interrupt(monkeypatch, lambda: office.put_row(bucket_id, b"k", 1))
+    with pytest.raises(BucketNotEmpty):
+        await office.buckets.delete(bucket_id)
+    assert office.directory.resolve("photos").id == bucket_id
 
 
 async def test_deleted_by_two_at_once_one_succeeds(office: Office) -> None:

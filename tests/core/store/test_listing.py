@@ -185,18 +185,23 @@ async def test_pages_to_the_end_give_the_naive_listing(
     assert met == expected
 
 
-@given(MODELS, PREFIXES, DELIMITERS, NAMES, st.booleans(), st.integers(1, 4))
+@given(MODELS, PREFIXES, DELIMITERS, st.booleans(), st.integers(1, 4), st.data())
 async def test_any_marker_goes_on_with_the_greater_items(
-    model: Model, prefix: bytes, delimiter: bytes, marker: bytes, inclusive: bool, batch: int
+    model: Model,
+    prefix: bytes,
+    delimiter: bytes,
+    inclusive: bool,
+    batch: int,
+    data: st.DataObject,
 ) -> None:
+    items = [item for item, _ in model.items(prefix, delimiter)]
+    marker = data.draw(st.sampled_from([*items, *sorted(model.versions), b"a/a"]) | NAMES)
     page = await listing_of(model, batch).objects(
         BUCKET, prefix=prefix, delimiter=delimiter, after=marker, inclusive=inclusive
     )
     keys = [entry.key for entry in page.entries]
     assert sorted([*keys, *page.prefixes]) == [
-        item
-        for item, _ in model.items(prefix, delimiter)
-        if item > marker or (inclusive and item == marker)
+        item for item in items if item > marker or (inclusive and item == marker)
     ]
 
 
@@ -254,6 +259,21 @@ async def test_versions_show_markers_null_ids_and_the_latest() -> None:
         (b"k", (2).to_bytes(16, "big").hex(), False, False),
         (b"k", "null", False, False),
     ]
+
+
+@pytest.mark.parametrize("inclusive", [True, False])
+async def test_a_marker_inside_a_group_skips_the_group(inclusive: bool) -> None:
+    model = Model({key: [version(1)] for key in (b"a/1", b"a/5", b"c/1")})
+    page = await listing_of(model, 2).objects(
+        BUCKET, delimiter=b"/", after=b"a/3", inclusive=inclusive
+    )
+    assert page.prefixes == [b"c/"]
+
+
+async def test_a_version_marker_of_a_key_that_is_gone_goes_on_with_the_next_key() -> None:
+    model = Model({b"a": [version(1)], b"c": [version(1)]})
+    page = await listing_of(model, 2).versions(BUCKET, key_marker=b"b", version_marker="null")
+    assert [entry.key for entry in page.entries] == [b"c"]
 
 
 async def test_a_version_marker_that_was_removed_meanwhile_still_marks() -> None:
