@@ -24,6 +24,7 @@ from garage_lite.web.s3.signature import Verifier
 
 log: Final = logging.getLogger(__name__)
 SERVER: Final = "garage-lite"
+_ID_MASK: Final = (1 << 64) - 1
 
 _SECRET_PARAMETERS = re.compile(r"(x-amz-[^=&]*|Signature|AWSAccessKeyId)=[^&]*", re.IGNORECASE)
 
@@ -38,6 +39,8 @@ class Endpoint:
         """Once set, every answer ends its connection."""
         self.in_flight = 0
         self._idle: asyncio.Event | None = None
+        self._requests = int.from_bytes(context.entropy.token(8))
+        """The last request's id: counted from a random start, so that none comes twice."""
 
     async def wait_idle(self) -> None:
         """Until no request is being served."""
@@ -48,7 +51,8 @@ class Endpoint:
     async def serve(self, exchange: Exchange) -> Answered:
         """Answer one request. The connection's fate is in what is returned."""
         started_us = self._context.clock.monotonic_us()
-        request_id = self._context.entropy.token(8).hex().upper()
+        self._requests += 1
+        request_id = f"{self._requests & _ID_MASK:016X}"
         self.in_flight += 1
         request: S3Request | None = None
         status, sent, keep_alive, note = 0, 0, False, ""

@@ -48,6 +48,8 @@ class Connection(Protocol):
 
     @property
     def transport(self) -> asyncio.Transport | None: ...
+    @property
+    def writing_paused(self) -> bool: ...
     async def _drain_helper(self) -> None: ...
 
 
@@ -116,7 +118,12 @@ async def _send_stream(
 
 
 async def drain(connection: Connection) -> None:
-    """Wait until the client has taken in most of what was written."""
+    """Wait until the client has taken in most of what was written.
+
+    Raises ConnectionError when it has gone, or takes nothing in.
+    """
+    if not connection.writing_paused and connection.transport is not None:
+        return
     try:
         async with asyncio.timeout(STALL_SECONDS_MAX):
             await connection._drain_helper()

@@ -8,7 +8,7 @@ owner; so an authorization matrix can be generated from here.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Collection, Container, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -245,7 +245,7 @@ SUB_RESOURCES: Final = frozenset(
 
 
 def find_operation(
-    method: str, scope: Scope, query: Container[str], headers: Container[str]
+    method: str, scope: Scope, query: Collection[str], headers: Container[str]
 ) -> Operation:
     """The operation a request asks for.
 
@@ -258,7 +258,7 @@ def find_operation(
             and (not second or second in query)
             and (not header or header in headers)
         ):
-            if not first and any(name in query for name in SUB_RESOURCES):
+            if not first and not SUB_RESOURCES.isdisjoint(query):
                 break
             return operation
     raise S3Error("MethodNotAllowed", "The specified method is not allowed against this resource.")
