@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from garage_lite.core.ids import BlockHash
 from garage_lite.core.model.rowkeys import Table
 from garage_lite.core.store.budget import Budget
+from garage_lite.core.store.reading import PIECE_BYTES
+from garage_lite.core.store.writing import StoreOptions
 from tests.core.store.world import BLOCK, Bytes, World, pattern
 
 
@@ -161,6 +164,30 @@ async def test_stalled_clients_stop_nobody(tmp_path: Path) -> None:
             assert await w.get(b"%d" % at) == content
         assert budget.free == budget.total
         assert await w.count(Table.PENDING) == 0
+
+
+async def test_a_stalled_reader_loses_its_block_and_reads_it_again(tmp_path: Path) -> None:
+    block = 2 * PIECE_BYTES
+    options = StoreOptions(block_bytes=block, inline_bytes=100)
+    async with World(tmp_path, options, Budget(8 * block, patience_s=0.01)) as w:
+        content = pattern(2 * block)
+        version = await w.put(b"key", Bytes(content, chunk=100_000))
+        w.budget.total = w.budget.free = block
+        stalled = await w.objects.read(w.bucket.id, version, 0, version.size)
+        first = await anext(stalled)
+        assert len(first) == PIECE_BYTES and w.budget.free < block
+        read, get = [], w.files.get
+
+        async def counted(name: BlockHash) -> bytes:
+            read.append(name)
+            return await get(name)
+
+        w.files.get = counted  # type: ignore[method-assign,assignment]
+        async with asyncio.timeout(20):
+            assert await w.get(b"key") == content
+            rest = b"".join([piece async for piece in stalled])
+        assert first + rest == content
+        assert len(read) == 2 + 2, "its first block was read again"
 
 
 async def test_fast_uploads_keep_whole_blocks(tmp_path: Path) -> None:

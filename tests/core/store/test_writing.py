@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 
 import pytest
 from blake3 import blake3
 
 from garage_lite.core.errors import StorageFailed, Unavailable
-from garage_lite.core.ids import DataId
+from garage_lite.core.ids import BlockHash, DataId
 from garage_lite.core.limits import PENDING_LEASE_MS
 from garage_lite.core.model.rowkeys import Table, pending_row
 from garage_lite.core.model.versions import Pending, PendingState, decode_page
+from garage_lite.core.ports import Buffer
+from garage_lite.core.store import writing
 from garage_lite.core.store.digests import MD5, Digests
 from garage_lite.core.store.encryption import Cipher
 from garage_lite.core.store.reading import PIECE_BYTES
@@ -88,6 +91,21 @@ async def test_the_name_is_that_of_what_is_stored() -> None:
     assert block == blake3(b"".join(stored)).digest()
     assert cipher.decrypt(bytes(stored[0]), 500) == content
     assert digests.results()[MD5] == hashlib.md5(content * 2).digest()
+
+
+async def test_blocks_are_digested_in_order_however_slow_a_thread_is(
+    w: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(
+        digests: Digests, parts: list[Buffer], cipher: Cipher | None, offset: int
+    ) -> tuple[BlockHash, list[Buffer]]:
+        if offset == 0:
+            time.sleep(0.03)
+        return hash_block(digests, parts, cipher, offset)
+
+    monkeypatch.setattr(writing, "hash_block", slow)
+    version = await w.put(b"key", pattern(4 * BLOCK))
+    assert version.etag == hashlib.md5(pattern(4 * BLOCK)).digest()
 
 
 async def test_large_blocks_are_sent_in_pieces(w: World) -> None:
