@@ -204,8 +204,14 @@ class BlockFiles:
         return content[start:end]
 
     def has(self, block: BlockHash) -> bool:
-        """Whether a file of this block is here; its content is not looked at."""
-        return bool(self._shelf.copies(block))
+        """Whether a file of this block is here; its content is not looked at.
+
+        Raises StorageFailed where the disk can't say.
+        """
+        try:
+            return bool(self._shelf.copies(block))
+        except OSError as error:
+            raise _failure(error, f"block {block.hex()} can't be looked for") from error
 
     async def delete(self, block: BlockHash) -> None:
         """Every file of this block is gone, durably, but for those in read-only directories.
@@ -213,11 +219,12 @@ class BlockFiles:
         No error if there is none. Raises StorageFailed, also where a disk has gone.
         """
         async with self._busy.hold(block):
+            present = self.has(block)
             done = await self._write(
                 partial(self._shelf.remove_all, block), f"block {block.hex()} was not deleted"
             )
             await self._settle(done)
-        self.counts.deleted += bool(done)
+        self.counts.deleted += present
 
     # --- for scrub and rebalance
 
@@ -257,8 +264,8 @@ class BlockFiles:
             return Checked.ASIDE
         async with self._busy.hold(block):
             if self.has(block):
-                done = await self._write(partial(self._shelf.remove, [copy]), "not removed")
-                await self._settle(done)
+                done = await self._write(partial(self._shelf.remove, copy), "not removed")
+                await self._settle([done])
                 return Checked.HEALED
             restored = await self._write(partial(self._shelf.restore, copy), "not taken back")
         return Checked.HEALED if restored else Checked.ASIDE
@@ -284,8 +291,8 @@ class BlockFiles:
                 if isinstance(moved, bool):
                     return moved
                 await self._settle([moved])
-                removed = await self._write(partial(self._shelf.remove, [copy]), "not removed")
-                await self._settle(removed)
+                removed = await self._write(partial(self._shelf.remove, copy), "not removed")
+                await self._settle([removed])
         except CorruptCopy:
             await self._set_aside(copy)
             raise
@@ -346,7 +353,7 @@ class BlockFiles:
 
     async def _settle(self, changes: Iterable[Unsynced]) -> None:
         """Make names durable. A directory whose sync fails takes no more blocks."""
-        for change in changes:
+        for change in {change.directory.id: change for change in changes}.values():
             try:
                 await self._syncs.sync(change.paths)
             except OSError as error:

@@ -296,25 +296,30 @@ class Shelf:
         self._verified(source, stored)
         return self.write(Copy(target, source.name), [stored])
 
-    def remove(self, copies: Sequence[Copy]) -> list[Unsynced]:
-        """Remove these files, where they are."""
-        changed = []
-        for copy in copies:
-            try:
-                self._files.remove(copy.path)
-            except FileNotFoundError:
-                continue
-            block = copy.name.block
-            paths = [leaf_path(copy.directory.path, leaf_of(block))] if self._fsync else []
-            changed.append(Unsynced(copy.directory, paths, leaf_of(block)))
-        return changed
+    def remove(self, copy: Copy) -> Unsynced:
+        """Remove this file, if it is there. Its folder is to be synced either way: an earlier
+        removal may have got no further than this."""
+        try:
+            self._files.remove(copy.path)
+        except FileNotFoundError:
+            log.debug("%s was removed before", copy.path)
+        leaf = leaf_of(copy.name.block)
+        paths = [leaf_path(copy.directory.path, leaf)] if self._fsync else []
+        return Unsynced(copy.directory, paths, leaf)
 
     def remove_all(self, block: BlockHash) -> list[Unsynced]:
         """Remove every file of a block, those set aside too, where that is allowed."""
         self.check_mounted()
-        found = [copy for copy in self.candidates(block) if not copy.directory.read_only]
-        aside = [Copy(copy.directory, copy.name._replace(corrupted=True)) for copy in found]
-        return self.remove(found + aside)
+        changed = []
+        for copy in self.candidates(block):
+            directory = copy.directory
+            if directory.read_only or not self._files.exists(
+                leaf_path(directory.path, leaf_of(block))
+            ):
+                continue
+            self.remove(Copy(directory, copy.name._replace(corrupted=True)))
+            changed.append(self.remove(copy))
+        return changed
 
     # --- walking
 
