@@ -20,6 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 REGION = "garage"
+CLIENT_PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+"""Where clients are looked for: those of this environment first."""
+
 READY_SECONDS_MAX = 30
 STOP_SECONDS_MAX = 10
 
@@ -161,7 +164,7 @@ def free_ports(count: int) -> list[int]:
 def client_environment(home: Path, endpoint: str, key: Key) -> dict[str, str]:
     """What an AWS client reads from its environment, and nothing of ours that could mislead it."""
     return {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PATH": CLIENT_PATH,
         "HOME": str(home),
         "LC_ALL": "C.UTF-8",
         "AWS_ACCESS_KEY_ID": key.access_key,

@@ -16,7 +16,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from tests.process import REGION, Key, NodeProcess, client_environment
+from tests.process import CLIENT_PATH, REGION, Key, NodeProcess, client_environment
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def run(site: Site, tmp_path: Path) -> Run:
 
 def need(*commands: str) -> None:
     """The client must be there: where CI runs its absence is a failure, never a silent gap."""
-    missing = [command for command in commands if shutil.which(command) is None]
+    missing = [command for command in commands if shutil.which(command, path=CLIENT_PATH) is None]
     if not missing:
         return
     reason = f"not installed: {', '.join(missing)}; README's test command installs it as root"
