@@ -50,6 +50,49 @@ async def test_the_life_of_a_bucket(w: S3World) -> None:
     assert gone.xml("Error").value("RequestId") == gone.headers["x-amz-request-id"]
 
 
+async def test_acls_say_what_is_and_promise_nothing_else(w: S3World) -> None:
+    await w.call("PUT", "/bucket/k", body=b"x")
+    for path in ("/bucket", "/bucket/k"):
+        acl = (await w.call("GET", path, "acl=")).xml("AccessControlPolicy")
+        owner = acl.child("Owner")
+        assert owner is not None and owner.value("ID") == w.key.id
+        private = {"x-amz-acl": "private"}
+        assert (await w.call("PUT", path, "acl=", body=b"", headers=private)).status == 200
+        public = {"x-amz-acl": "public-read"}
+        refused = await w.call("PUT", path, "acl=", body=b"", headers=public)
+        assert (refused.status, refused.code) == (501, "NotImplemented")
+    assert (await w.call("GET", "/bucket/none", "acl=")).code == "NoSuchKey"
+
+
+async def test_versions_are_kept_once_asked_for(w: S3World) -> None:
+    def body(status: str) -> bytes:
+        return (
+            f"<VersioningConfiguration><Status>{status}</Status></VersioningConfiguration>".encode()
+        )
+
+    assert (await w.call("PUT", "/bucket", "versioning=", body=body("Off"))).code == "MalformedXML"
+    assert (await w.call("PUT", "/bucket", "versioning=", body=body("Enabled"))).status == 200
+    state = await w.call("GET", "/bucket", "versioning=")
+    assert state.xml("VersioningConfiguration").value("Status") == "Enabled"
+    ids = [
+        (await w.call("PUT", "/bucket/k", body=content)).headers["x-amz-version-id"]
+        for content in (b"1", b"2")
+    ]
+    deleted = await w.call("DELETE", "/bucket/k")
+    assert deleted.headers["x-amz-delete-marker"] == "true"
+    assert (await w.call("GET", "/bucket/k")).status == 404
+    for version_id, content in zip(ids, (b"1", b"2"), strict=True):
+        got = await w.call("GET", "/bucket/k", f"versionId={version_id}")
+        assert (got.body, got.headers["x-amz-version-id"]) == (content, version_id)
+    tree = (await w.call("GET", "/bucket", "versions=")).xml("ListVersionsResult")
+    assert [item.value("VersionId") for item in tree.all("Version")] == ids[::-1]
+    assert len(list(tree.all("DeleteMarker"))) == 1
+    marker = deleted.headers["x-amz-version-id"]
+    assert (await w.call("DELETE", "/bucket/k", f"versionId={marker}")).status == 204
+    assert (await w.call("GET", "/bucket/k")).body == b"2"
+    assert (await w.call("GET", "/bucket/k", "versionId=none")).code == "NoSuchVersion"
+
+
 async def test_create_bucket_reads_its_region(w: S3World) -> None:
     def body(region: str) -> bytes:
         return (

@@ -12,8 +12,8 @@ from garage_lite.core.model.keys import AccessKey
 from garage_lite.web.reply import Reply
 from garage_lite.web.s3.context import S3Context
 from garage_lite.web.s3.errors import S3Error
-from garage_lite.web.s3.headers import iso_date
-from garage_lite.web.s3.replies import owner_xml, parse_body, xml_reply
+from garage_lite.web.s3.headers import check_promises, iso_date
+from garage_lite.web.s3.replies import malformed_xml, owner_xml, parse_body, xml_reply
 from garage_lite.web.s3.request import S3Request
 from garage_lite.web.s3.xml import escape
 
@@ -122,6 +122,42 @@ async def get_bucket_versioning(context: S3Context, request: S3Request) -> Reply
     state = Versioning(request.bucket.versioning.value)
     text = {Versioning.ENABLED: "Enabled", Versioning.SUSPENDED: "Suspended"}.get(state)
     return xml_reply("VersioningConfiguration", f"<Status>{text}</Status>" if text else "")
+
+
+async def put_bucket_versioning(context: S3Context, request: S3Request) -> Reply:
+    """Enabled or Suspended; never off again, as in AWS."""
+    root = parse_body(await request.body.read_all(XML_BYTES_MAX), "VersioningConfiguration")
+    if (root.value("MfaDelete") or "").strip() == "Enabled":
+        raise S3Error("NotImplemented", "MFA delete is not implemented.")
+    states = {"Enabled": Versioning.ENABLED, "Suspended": Versioning.SUSPENDED}
+    state = states.get((root.value("Status") or "").strip())
+    if state is None:
+        raise malformed_xml()
+    await context.buckets.set_versioning(request.bucket.id, state)
+    return Reply()
+
+
+async def put_acl(context: S3Context, request: S3Request) -> Reply:
+    """Of a bucket or an object: `private` is what both are; nothing else can be promised."""
+    if request.header("x-amz-acl") != "private":
+        raise S3Error(
+            "NotImplemented",
+            "Only the canned ACL 'private' is implemented.",
+            ("Header", "x-amz-acl"),
+        )
+    check_promises(request.header_names(), request.header)
+    if request.key:
+        version_id = request.query.get("versionId") or None
+        await context.objects.head(request.bucket.id, request.key, version_id)
+    return Reply()
+
+
+async def get_object_acl(context: S3Context, request: S3Request) -> Reply:
+    """Whoever owns the bucket owns its objects."""
+    await context.objects.head(
+        request.bucket.id, request.key, request.query.get("versionId") or None
+    )
+    return await get_bucket_acl(context, request)
 
 
 async def get_bucket_acl(context: S3Context, request: S3Request) -> Reply:

@@ -38,6 +38,7 @@ HANDLERS: Final[dict[str, Handler]] = {
     "GetBucketVersioning": buckets.get_bucket_versioning,
     "GetObject": get.get_object,
     "GetObjectAttributes": get.get_object_attributes,
+    "GetObjectAcl": buckets.get_object_acl,
     "HeadBucket": buckets.head_bucket,
     "HeadObject": get.head_object,
     "ListBuckets": buckets.list_buckets,
@@ -46,7 +47,10 @@ HANDLERS: Final[dict[str, Handler]] = {
     "ListObjects": listing.list_objects,
     "ListObjectsV2": listing.list_objects_v2,
     "ListParts": multipart.list_parts,
+    "PutBucketAcl": buckets.put_acl,
+    "PutBucketVersioning": buckets.put_bucket_versioning,
     "PutObject": put.put_object,
+    "PutObjectAcl": buckets.put_acl,
     "UploadPart": multipart.upload_part,
     "UploadPartCopy": copy.upload_part_copy,
 }

@@ -71,7 +71,18 @@ WRITE: Final = frozenset(
         "AbortMultipartUpload",
     ]
 )
-BUILT: Final = READ | (WRITE - {"PostObject"}) | {"ListBuckets", "CreateBucket", "DeleteBucket"}
+_BUILT_OTHERS: Final = frozenset(
+    [
+        "CreateBucket",
+        "DeleteBucket",
+        "GetObjectAcl",
+        "ListBuckets",
+        "PutBucketAcl",
+        "PutBucketVersioning",
+        "PutObjectAcl",
+    ]
+)
+BUILT: Final = READ | (WRITE - {"PostObject"}) | _BUILT_OTHERS
 
 _ROUTES: Final = """
 service GET
