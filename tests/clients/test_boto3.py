@@ -291,6 +291,28 @@ def test_presigned_urls(s3: Any, bucket: str) -> None:
         assert answer.read() == data
 
 
+def test_versions(s3: Any, bucket: str) -> None:
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    assert s3.get_bucket_versioning(Bucket=bucket)["Status"] == "Enabled"
+    bodies = [b"one", content(MIB + 1), b"three"]
+    ids = [s3.put_object(Bucket=bucket, Key="k", Body=body)["VersionId"] for body in bodies]
+    marker = s3.delete_object(Bucket=bucket, Key="k")
+    assert marker["DeleteMarker"]
+    with pytest.raises(ClientError) as caught:
+        s3.get_object(Bucket=bucket, Key="k")
+    assert status_and_code(caught) == (404, "NoSuchKey")
+    for body, version in zip(bodies, ids, strict=True):
+        assert body_of(s3.get_object(Bucket=bucket, Key="k", VersionId=version)) == body
+    listed = s3.list_object_versions(Bucket=bucket)
+    assert [each["VersionId"] for each in listed["Versions"]] == ids[::-1], "newest first"
+    assert [each["IsLatest"] for each in listed["DeleteMarkers"]] == [True]
+    s3.delete_object(Bucket=bucket, Key="k", VersionId=marker["VersionId"])
+    assert body_of(s3.get_object(Bucket=bucket, Key="k")) == bodies[-1]
+    for version in ids:
+        s3.delete_object(Bucket=bucket, Key="k", VersionId=version)
+    s3.delete_bucket(Bucket=bucket)
+
+
 def upload_parts(s3: Any, bucket: str, key: str, parts: list[bytes]) -> tuple[str, list[Any]]:
     upload = s3.create_multipart_upload(Bucket=bucket, Key=key, Metadata={"m": "1"})["UploadId"]
     done = []
