@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 from garage_lite.cli.grammar import COMMANDS
-from garage_lite.config.schema import ROOT_KEYS, SECTIONS
+from garage_lite.config.schema import MEANINGLESS_KEYS, NOT_YET_KEYS, ROOT_KEYS, SECTIONS
 from garage_lite.web.s3.operations import OPERATIONS
 
 ROOT = Path(__file__).parent.parent
@@ -59,6 +59,31 @@ def test_configuration_keys() -> None:
     assert known - set(ticked(text)) == set(), "in the code, not in the README"
     assert words - known - set(SECTIONS) - DIRECTORY_KEYS == set(), "in the README alone"
     assert {f"[{name}]" for name in SECTIONS} <= set(ticked(text))
+
+
+def test_a_key_without_effect_says_so() -> None:
+    """Nobody should believe that a setting works which nothing reads."""
+    code = "\n".join(
+        path.read_text()
+        for path in sorted((ROOT / "garage_lite").rglob("*.py"))
+        if path.parent.name != "config"
+    )
+    later = {key.partition(".")[0] for key in NOT_YET_KEYS if not key.startswith("admin.")}
+    silent = []
+    for section_name, keys in {"": ROOT_KEYS, **SECTIONS}.items():
+        for name, key in keys.items():
+            shown = f"{section_name}.{name}" if section_name else name
+            excused = shown in NOT_YET_KEYS or section_name in later or name in MEANINGLESS_KEYS
+            field = (key.name or name).removesuffix("_file")
+            read = re.search(rf"\.{field}\b", code) or name == "allow_world_readable_secrets"
+            if not read and not excused:
+                silent.append(shown)
+    assert not silent, "neither read nor named as without effect"
+    listed = (
+        section("Configuration").partition("without effect yet")[2].partition("Accepted and")[0]
+    )
+    named = {key.rpartition(".")[2] for key in NOT_YET_KEYS}
+    assert named <= set(ticked(listed))
 
 
 def test_environment() -> None:

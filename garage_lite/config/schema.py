@@ -314,12 +314,20 @@ MEANINGLESS_KEYS: Final = ("db_engine", "lmdb_map_size", "fjall_block_cache_size
 """They tune a database that isn't here. `garage.toml` may keep them."""
 
 NOT_YET_KEYS: Final = (
+    "metadata_snapshots_dir",
+    "metadata_auto_snapshot_interval",
+    "block_max_concurrent_writes_per_request",
     "bootstrap_peers",
     "rpc_bind_outgoing",
     "rpc_public_addr_subnet",
+    "rpc_timeout_msec",
+    "rpc_ping_timeout_msec",
     "use_local_tz",
     "k2v_api.api_bind_addr",
     "s3_web.bind_addr",
+    "admin.metrics_token",
+    "admin.metrics_token_file",
+    "admin.metrics_require_token",
     "admin.trace_sink",
     "consul_discovery.consul_http_addr",
     "kubernetes_discovery.namespace",
