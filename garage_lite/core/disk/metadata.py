@@ -89,6 +89,9 @@ class MetadataStore:
         self._memory = Memory(found.memtable)
         self._queued: dict[bytes, bytes | None] = {}
         self._writing: dict[bytes, bytes | None] = {}
+        self._queued_by: dict[bytes, list[bytes]] = {}
+        """Prefix -> keys of `_queued`; it may name keys that are there no more."""
+        self._writing_by: dict[bytes, list[bytes]] = {}
         self._queued_drops: list[Range] = []
         self._writing_drops: list[Range] = []
         self._waiting: list[_Waiting] = []
@@ -193,10 +196,12 @@ class MetadataStore:
         rows = self._tiers.view.with_prefix(prefix, self._access)
         self._memory.with_prefix(prefix, rows)
         if latest:
-            for overlay, drops in self._overlays():
+            for (overlay, drops), by_prefix in zip(
+                self._overlays(), (self._writing_by, self._queued_by), strict=True
+            ):
                 if drops:
                     rows = {k: v for k, v in rows.items() if not in_ranges(k, drops)}
-                rows.update([(k, v) for k, v in overlay.items() if k.startswith(prefix)])
+                rows.update([(k, overlay[k]) for k in by_prefix.get(prefix, ()) if k in overlay])
         length = len(prefix) + self._options.suffix_bytes.get(prefix[0], 0)
         return [(k, v) for k, v in sorted(rows.items()) if v is not None and len(k) == length]
 
@@ -238,6 +243,10 @@ class MetadataStore:
         Unavailable; ValueError above TRANSACTION_BYTES_MAX.
         """
         payload = self._admit(rows, reserve)
+        suffixes, by_prefix = self._options.suffix_bytes, self._queued_by
+        for key, _ in rows:
+            prefix = key[: len(key) - suffixes.get(key[0], 0)]
+            by_prefix.setdefault(prefix, []).append(key)
         self._queued.update(rows)
         return self._enqueue(payload, ROWS, rows, [])
 
@@ -287,6 +296,7 @@ class MetadataStore:
     def _start_writing(self) -> None:
         batch, self._waiting = self._waiting, []
         self._writing, self._queued = self._queued, {}
+        self._writing_by, self._queued_by = self._queued_by, {}
         self._writing_drops, self._queued_drops = self._queued_drops, []
         entries = [(w.payload, w.kind) for w in batch]
         begun = self._clock.monotonic_us()

@@ -61,7 +61,15 @@ class Replica:
         rows = plan_changes(changes, self.latest, now_ms)
         if not rows:
             return
-        await self._store.commit(rows, reserve=deletes_only)
+        # What is on its way to the log can't be called back: whoever listens must hear of it even
+        # when the caller goes away meanwhile.
+        committed = self._store.commit(rows, reserve=deletes_only)
+        committed.add_done_callback(lambda done: self._tell(rows, done))
+        await asyncio.shield(committed)
+
+    def _tell(self, rows: Sequence[tuple[bytes, bytes | None]], done: asyncio.Future[None]) -> None:
+        if done.cancelled() or done.exception() is not None:
+            return
         for key, value in rows:
             if is_everywhere(key):
                 for listener in self._listeners:

@@ -39,6 +39,14 @@ class _Plan:
     now_ms: int
     rows: dict[bytes, bytes | None] = field(default_factory=dict)
     counters: dict[BucketId, Counters] = field(default_factory=dict)
+    by_prefix: dict[bytes, list[bytes]] = field(default_factory=dict)
+    """Bloom prefix -> keys among `rows` that the changes themselves named."""
+
+    def put(self, key: bytes, value: bytes | None) -> None:
+        suffix = rowkeys.SUFFIX_BYTES.get(key[0])
+        if suffix:
+            self.by_prefix.setdefault(key[:-suffix], []).append(key)
+        self.rows[key] = value
 
     def get(self, key: bytes) -> bytes | None:
         return self.rows[key] if key in self.rows else self.view.get(key)
@@ -46,13 +54,12 @@ class _Plan:
     def siblings(self, prefix: bytes) -> list[tuple[bytes, bytes]]:
         """The rows under a bloom prefix as they will be, ascending."""
         rows = dict(self.view.with_prefix(prefix))
-        suffix = rowkeys.SUFFIX_BYTES[prefix[0]]
-        for key, value in self.rows.items():
-            if len(key) == len(prefix) + suffix and key.startswith(prefix):
-                if value is None:
-                    rows.pop(key, None)
-                else:
-                    rows[key] = value
+        for key in self.by_prefix.get(prefix, ()):
+            value = self.rows[key]
+            if value is None:
+                rows.pop(key, None)
+            else:
+                rows[key] = value
         return sorted(rows.items())
 
     def count(self, bucket: BucketId, change: Counters) -> None:
@@ -93,7 +100,7 @@ def plan_changes(
         new = None if isinstance(change, Removal) else merge_rows(key, old, change.value)
         if new != old:
             before.setdefault(key, old)
-            plan.rows[key] = new
+            plan.put(key, new)
     _derive(plan, before, objects)
     for bucket, change_of in plan.counters.items():
         if any(change_of):

@@ -31,7 +31,7 @@ class Background:
         for number in range(1, RESYNC_WORKERS_MAX + 1):
             self.runner.add(ResyncWorker(self.resync, number, self.variables))
         self.runner.add(self.scrub)
-        self.runner.add(CascadeWorker(tables))
+        self.runner.add(CascadeWorker(tables, store.leases))
         self.runner.add(TombstoneWorker(tables))
         self.runner.add(LostDataWorker(tables, node, boot))
 

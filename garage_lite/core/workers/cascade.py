@@ -6,10 +6,12 @@ forgotten by a crash; every bite is idempotent, so a bite done twice does no har
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Final
 
 from garage_lite.core.cluster.tables import Tables
+from garage_lite.core.disk.block_locks import BlockLeases
 from garage_lite.core.ids import BucketId, DataId, VersionId
 from garage_lite.core.model import rowkeys
 from garage_lite.core.model.rowkeys import CascadeKind, Table
@@ -18,8 +20,11 @@ from garage_lite.core.model.versions import BlockRef, decode_page, decode_part_l
 from garage_lite.core.table.schema import Change, Removal, Update
 from garage_lite.core.workers.runner import BUSY, IDLE, Progress, Step
 
-BITE_CHANGES: Final = 512
-"""Rows changed per record: with what each brings along, well below TRANSACTION_BYTES_MAX."""
+BITE_CHANGES: Final = 96
+"""Rows changed per record: what each brings along is worked out in one go, so this bounds how
+long the event loop stands still."""
+LEASE_SECONDS: Final = 5.0
+"""How long to wait before asking again for data that is being read."""
 _START: Final = bytes((Table.CASCADE,))
 _END: Final = bytes((Table.CASCADE + 1,))
 
@@ -29,11 +34,16 @@ class CascadeWorker:
 
     name = "Cascade worker"
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, tables: Tables, leases: BlockLeases) -> None:
+        """`leases`: data that readers still hold is not eaten before they let go."""
         self._tables = tables
+        self._leases = leases
         self._eaten = 0
+        self._waiting = False
+        """Something is left only because it is being read."""
 
     async def work(self) -> Step:
+        self._waiting = False
         keys = await self._some()
         for key in keys:
             await self._eat(key)
@@ -41,14 +51,21 @@ class CascadeWorker:
         return BUSY if keys else IDLE
 
     async def wait(self) -> None:
-        await self._tables.wait_for_cascades()
+        try:
+            async with asyncio.timeout(LEASE_SECONDS if self._waiting else None):
+                await self._tables.wait_for_cascades()
+        except TimeoutError:
+            return
 
     def progress(self) -> Progress:
         return Progress(freeform=(f"{self._eaten} since the start",))
 
     async def _some(self) -> list[bytes]:
         async for keys, _ in self._tables.scan(_START, _END):
-            return keys
+            free = [key for key in keys if not self._leases.held(rowkeys.cascade_of(key)[1])]
+            if free:
+                return free
+            self._waiting = self._waiting or bool(keys)
         return []
 
     async def _eat(self, key: bytes) -> None:

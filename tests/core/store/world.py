@@ -231,7 +231,7 @@ class World:
     async def cascade(self) -> None:
         """Take back all that failed, and let the cascades eat."""
         await self.storage.settle()
-        worker = CascadeWorker(self.tables)
+        worker = CascadeWorker(self.tables, self.storage.leases)
         while (await worker.work()).state is not State.IDLE:
             pass
 

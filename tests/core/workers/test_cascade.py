@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
 from garage_lite.core.block.resync import block_of
+from garage_lite.core.disk.block_locks import BlockLeases
 from garage_lite.core.ids import BlockHash, BucketId, DataId, NodeId, VersionId
 from garage_lite.core.model import rowkeys
+from garage_lite.core.model.buckets import Bucket
 from garage_lite.core.model.objects import Floor, Kind, ObjectVersion
 from garage_lite.core.model.rowkeys import Stamp, Table
 from garage_lite.core.model.uploads import Part, Upload, UploadState
@@ -80,7 +83,7 @@ async def test_a_deleted_object_of_many_blocks_leaves_nothing_but_the_queue(
         await world.tables.write(changes[at : at + 500])
     await world.tables.write([object_row(1, Kind.BLOCKS, 1)])
     await world.tables.write([object_row(2, Kind.DELETE_MARKER, 2)])
-    await to_the_end(CascadeWorker(world.tables))
+    await to_the_end(CascadeWorker(world.tables, BlockLeases()))
     assert {block_of(key) for key in await world.rows(Table.RESYNC)} == set(blocks)
     assert not await world.rows(Table.PAGE)
     await forget(world)
@@ -95,7 +98,7 @@ async def test_a_block_that_another_object_uses_is_not_queued(tmp_path: Path) ->
     await world.tables.write(data_rows(DataId(ident(9)), [shared]))
     await world.tables.write([object_row(1, Kind.BLOCKS, 1)])
     await world.tables.write([object_row(2, Kind.DELETE_MARKER, 2)])
-    await to_the_end(CascadeWorker(world.tables))
+    await to_the_end(CascadeWorker(world.tables, BlockLeases()))
     assert {block_of(key) for key in await world.rows(Table.RESYNC)} == {own}
     await world.close()
 
@@ -120,11 +123,11 @@ async def test_a_completed_upload_lets_go_only_of_what_it_did_not_name(tmp_path:
             object_row(5, Kind.MULTIPART, 1),
         ]
     )
-    await to_the_end(CascadeWorker(world.tables))
+    await to_the_end(CascadeWorker(world.tables, BlockLeases()))
     assert not await world.rows(Table.PART)
     assert {block_of(key) for key in await world.rows(Table.RESYNC)} == {block(2)}
     await world.tables.write([object_row(6, Kind.DELETE_MARKER, 2)])
-    await to_the_end(CascadeWorker(world.tables))
+    await to_the_end(CascadeWorker(world.tables, BlockLeases()))
     assert {block_of(key) for key in await world.rows(Table.RESYNC)} == {block(1), block(2)}
     await forget(world)
     assert await left(world) <= KEPT
@@ -150,7 +153,7 @@ async def test_an_overwrite_before_the_completed_cascade_is_eaten_leaks_nothing(
         ]
     )
     await world.tables.write([object_row(6, Kind.DELETE_MARKER, 2)])
-    await to_the_end(CascadeWorker(world.tables))
+    await to_the_end(CascadeWorker(world.tables, BlockLeases()))
     await forget(world)
     assert await left(world) <= KEPT
     await world.close()
@@ -168,7 +171,7 @@ async def test_data_of_an_earlier_run_is_lost_and_of_this_run_is_not(tmp_path: P
         await world.tables.write([update, *data_rows(data, [block(number)])])
     await to_the_end(LostDataWorker(world.tables, NODE, b"now"))
     assert list(await world.rows(Table.PENDING)) == [rows[b"now"]]
-    await to_the_end(CascadeWorker(world.tables))
+    await to_the_end(CascadeWorker(world.tables, BlockLeases()))
     assert {block_of(key) for key in await world.rows(Table.RESYNC)} == {block(1)}
     await world.close()
 
@@ -181,4 +184,36 @@ async def test_stamps_go_on_rising_after_a_restart_with_a_clock_set_back(tmp_pat
     back = TurnedClock(world.clock.us - 3_600_000_000)
     world = await TablesOnDisk.open(tmp_path / "meta", back)
     assert world.tables.stamp() > before
+    await world.close()
+
+
+async def test_data_that_is_being_read_is_eaten_when_the_reader_lets_go(tmp_path: Path) -> None:
+    world = await TablesOnDisk.open(tmp_path / "meta")
+    leases = BlockLeases()
+    worker = CascadeWorker(world.tables, leases)
+    await world.tables.write(
+        [*data_rows(DataId(ident(1)), [block(1)]), object_row(1, Kind.BLOCKS, 1)]
+    )
+    with leases.hold(ident(1)):
+        await world.tables.write([object_row(2, Kind.DELETE_MARKER, 2)])
+        await to_the_end(worker)
+        assert await world.rows(Table.PAGE)
+    await to_the_end(worker)
+    assert not await world.rows(Table.PAGE)
+    await world.close()
+
+
+async def test_a_writer_that_goes_away_leaves_no_listener_in_the_dark(tmp_path: Path) -> None:
+    world = await TablesOnDisk.open(tmp_path / "meta")
+    heard: list[bytes] = []
+    world.tables.on_applied(lambda key, value: heard.append(key))
+    key = rowkeys.everywhere_row(Table.BUCKET, BUCKET)
+    write = asyncio.create_task(world.tables.write([Update(key, Bucket(BUCKET, 1).encode())]))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert world.tables.latest().get(key) is not None
+    write.cancel()
+    await asyncio.gather(write, return_exceptions=True)
+    await world.tables.write([object_row(1, Kind.INLINE, 1)])
+    assert heard == [key]
     await world.close()
