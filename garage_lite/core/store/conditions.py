@@ -28,9 +28,10 @@ def etag_matches(expected: str, version: ObjectVersion) -> bool:
 class WriteCondition:
     """What must hold of the current version when a write takes effect."""
 
-    if_none_match_any: bool = False
+    if_none_match: str | None = None
+    """`*`: no object may be there; ETags: not one of these."""
     if_match: str | None = None
-    """An ETag, or `*` for any object."""
+    """ETags, or `*` for any object."""
 
 
 def check_write(condition: WriteCondition | None, current: ObjectVersion | None) -> None:
@@ -38,7 +39,8 @@ def check_write(condition: WriteCondition | None, current: ObjectVersion | None)
     if condition is None:
         return
     exists = current is not None and current.has_data
-    if condition.if_none_match_any and exists:
+    unwanted = condition.if_none_match
+    if unwanted is not None and current is not None and exists and etag_matches(unwanted, current):
         raise PreconditionFailed(condition="If-None-Match")
     if condition.if_match is not None:
         if current is None or not exists:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from garage_lite.core.errors import CallerError
+from garage_lite.core.errors import CallerError, PreconditionFailed
 from garage_lite.core.ids import VERSION_ID_BYTES, BucketId, DataId, VersionId
 from garage_lite.core.model.buckets import Bucket, Versioning
 from garage_lite.core.model.objects import (
@@ -301,7 +301,11 @@ class Objects:
     ) -> tuple[Update | None, DeleteResult]:
         versions = decoded(rows)
         alive = survivors(versions)
-        check_write(wanted.condition, alive[0] if alive else None)
+        current = alive[0] if alive else None
+        hidden = current is not None and not current.has_data and not current.is_tombstone
+        if hidden and wanted.condition is not None and wanted.condition.if_match is not None:
+            raise PreconditionFailed(condition="If-Match")
+        check_write(wanted.condition, current)
         if wanted.version_id is not None:
             version = with_id(rows, wanted.version_id)
             if version is None:

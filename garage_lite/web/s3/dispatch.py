@@ -94,9 +94,15 @@ def _preflight_refused(request: S3Request) -> S3Error:
 
 
 def authenticate(context: S3Context, verifier: Verifier, request: S3Request) -> None:
-    """Who asks; fills in `verified` and `operation`. Raises S3Error, AccessDenied, KeyExpired."""
+    """Who asks; fills in `verified` and `operation`. Raises S3Error,
+    AccessDenied, KeyExpired, NoSuchBucket."""
     now_us = context.clock.now_us()
-    request.verified = _verify(verifier, request, now_us // 1_000_000)
+    verified = _verify(verifier, request, now_us // 1_000_000)
+    if verified is None:
+        if request.bucket_name is not None:
+            context.directory.resolve(request.bucket_name)  # NoSuchBucket comes first, as in S3
+        raise AccessDenied("Access Denied. Anonymous requests are not allowed.")
+    request.verified = verified
     request.operation = find_operation(
         request.method,
         request.scope,
@@ -107,7 +113,8 @@ def authenticate(context: S3Context, verifier: Verifier, request: S3Request) -> 
         raise KeyExpired
 
 
-def _verify(verifier: Verifier, request: S3Request, now_s: int) -> Verified:
+def _verify(verifier: Verifier, request: S3Request, now_s: int) -> Verified | None:
+    """None: the request carries no signature. Raises S3Error."""
     query = request.query
     if query and any(name in query for name in _PRESIGNED):
         verified = verifier.verify_query(
@@ -123,7 +130,7 @@ def _verify(verifier: Verifier, request: S3Request, now_s: int) -> Verified:
             "The authorization mechanism you have provided is not supported."
             " Please use AWS4-HMAC-SHA256.",
         )
-    raise AccessDenied("Access Denied. Anonymous requests are not allowed.")
+    return None
 
 
 def authorize(context: S3Context, request: S3Request) -> None:

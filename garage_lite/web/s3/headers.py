@@ -303,17 +303,12 @@ def read_condition(header: Header, prefix: str = "") -> ReadCondition | None:
 
 
 def write_condition(header: Header) -> WriteCondition | None:
-    """If-Match and If-None-Match of a write. AWS knows If-None-Match only with `*`."""
+    """If-Match and If-None-Match of a write. AWS takes If-None-Match only with `*`; ETags are
+    honoured here as RFC 9110 says, since refusing them helps nobody."""
     match, none_match = header("if-match"), header("if-none-match")
     if match is None and none_match is None:
         return None
-    if none_match is not None and none_match.strip() != "*":
-        raise S3Error(
-            "NotImplemented",
-            "A header you provided implies functionality that is not implemented.",
-            ("Header", "If-None-Match"),
-        )
-    return WriteCondition(none_match is not None, match)
+    return WriteCondition(none_match, match)
 
 
 def _seconds(date: str | None) -> int | None:

@@ -27,7 +27,7 @@ VERSION = ObjectVersion(
 )
 ETAG = "ab" * 16
 MARKER = replace(VERSION, kind=Kind.DELETE_MARKER)
-ABSENT = WriteCondition(if_none_match_any=True)
+ABSENT = WriteCondition(if_none_match="*")
 
 
 @pytest.mark.parametrize(
@@ -58,6 +58,9 @@ def test_etags_of_several_parts_name_their_number() -> None:
         (ABSENT, None, None),
         (ABSENT, MARKER, None),
         (ABSENT, VERSION, PreconditionFailed),
+        (WriteCondition(if_none_match=VERSION.etag_text), VERSION, PreconditionFailed),
+        (WriteCondition(if_none_match='"another"'), VERSION, None),
+        (WriteCondition(if_none_match=VERSION.etag_text), None, None),
         (WriteCondition(if_match=ETAG), VERSION, None),
         (WriteCondition(if_match="*"), VERSION, None),
         (WriteCondition(if_match="x"), VERSION, PreconditionFailed),

@@ -152,7 +152,7 @@ async def test_conditions_and_quotas_on_the_target(w: World, size: int) -> None:
     await w.put(b"a", pattern(size))
     await w.put(b"b", b"old")
     with pytest.raises(PreconditionFailed):
-        await copy(w, b"a", b"b", guard=WriteCondition(if_none_match_any=True))
+        await copy(w, b"a", b"b", guard=WriteCondition(if_none_match="*"))
     w.quotas(size + 10, None)
     with pytest.raises(QuotaExceeded):
         await copy(w, b"a", b"b")

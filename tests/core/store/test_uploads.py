@@ -217,7 +217,7 @@ async def test_a_repeated_complete_answers_as_the_first(tmp_path: Path) -> None:
     async with World(tmp_path) as w:
         upload_id = await create(w)
         claims = await put_all(w, upload_id)
-        absent = WriteCondition(if_none_match_any=True)
+        absent = WriteCondition(if_none_match="*")
         first = await complete(w, upload_id, claims, guard=absent)
         await w.cascade()
         assert await complete(w, upload_id, claims, guard=absent) == first
@@ -305,7 +305,7 @@ async def test_conditions_and_quotas_of_complete(w: World) -> None:
     claims = await put_all(w, upload_id)
     old = await w.put(b"key", b"old")
     with pytest.raises(PreconditionFailed):
-        await complete(w, upload_id, claims, guard=WriteCondition(if_none_match_any=True))
+        await complete(w, upload_id, claims, guard=WriteCondition(if_none_match="*"))
     w.quotas(5000, None)
     with pytest.raises(QuotaExceeded):
         await complete(w, upload_id, claims)
