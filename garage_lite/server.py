@@ -48,14 +48,13 @@ def run_server(
     default_bucket: str | None = None,
     default_access_key: tuple[str, str] | None = None,
 ) -> int:
-    """Run the node until SIGTERM or SIGINT; the exit status. What is wrong at start is logged."""
+    """Run the node until SIGTERM or SIGINT; the exit status. What is wrong is told on stderr."""
     for warning in config.warnings:
         log.warning("%s", warning)
     _tune()
     try:
         asyncio.run(_serve(config, single_node, default_bucket, default_access_key))
     except GarageLiteError as error:
-        log.error("%s", error.message)
         sys.stderr.write(f"Error: {error.message}\n")
         return 1
     return 0

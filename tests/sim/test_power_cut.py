@@ -165,7 +165,7 @@ async def one_run(files: SimFiles, keys: dict[bytes, Expected], seed: int) -> Si
             await node.buckets.create(global_alias="photos")
         bucket = node.directory.resolve("photos")
         await check(node, bucket, keys)
-        await asyncio.sleep(2)
+        await asyncio.sleep(8)  # longer than the cascade worker waits for a reader
         await check_nothing_left_over(node)
         names = list(keys)
         shares = [names[at::CLIENTS] for at in range(CLIENTS)]

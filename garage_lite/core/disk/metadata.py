@@ -26,7 +26,7 @@ from garage_lite.core.disk.metadata_background import Background, BackgroundOpti
 from garage_lite.core.disk.metadata_memory import Memory
 from garage_lite.core.disk.metadata_options import MetadataOptions, MetadataStatus
 from garage_lite.core.disk.metadata_recovery import SNAPSHOTS, Recovered, recover
-from garage_lite.core.disk.metadata_snapshot import LogPart, take_snapshot
+from garage_lite.core.disk.metadata_snapshot import LogPart, prune_snapshots, take_snapshot
 from garage_lite.core.disk.metadata_tiers import Tiers
 from garage_lite.core.disk.segment_files import ABSENT, Access, SegmentLimits
 from garage_lite.core.errors import (
@@ -43,7 +43,8 @@ from garage_lite.core.limits import (
 from garage_lite.core.metalog.cache import ByteCache
 from garage_lite.core.metalog.manifest import Range
 from garage_lite.core.metalog.memtable import ROW_OVERHEAD_BYTES, Batch
-from garage_lite.core.metalog.merge import in_ranges, merge, without_ranges
+from garage_lite.core.metalog.merge import merge, without_ranges
+from garage_lite.core.metalog.overlay import Overlay
 from garage_lite.core.metalog.record import DROP, HEADER_BYTES, PAGE_BYTES, ROWS, pack_rows
 from garage_lite.core.ports import Clock, Entropy, Files
 
@@ -87,13 +88,8 @@ class MetadataStore:
         self._options = options
         self._sequence = found.sequence
         self._memory = Memory(found.memtable)
-        self._queued: dict[bytes, bytes | None] = {}
-        self._writing: dict[bytes, bytes | None] = {}
-        self._queued_by: dict[bytes, list[bytes]] = {}
-        """Prefix -> keys of `_queued`; it may name keys that are there no more."""
-        self._writing_by: dict[bytes, list[bytes]] = {}
-        self._queued_drops: list[Range] = []
-        self._writing_drops: list[Range] = []
+        self._queued = Overlay(options.suffix_bytes)
+        self._writing = Overlay(options.suffix_bytes)
         self._waiting: list[_Waiting] = []
         self._waiting_bytes = 0
         self._busy = False
@@ -171,7 +167,7 @@ class MetadataStore:
     def get(self, key: bytes, *, latest: bool = False) -> bytes | None:
         """The value of a row, or None. Raises DamagedRow when that can't be told."""
         if latest:
-            value = self._get_waiting(key)
+            value = self._queued.get(key, self._writing.get(key, ABSENT))
             if value is not ABSENT:
                 return value
         value = self._memory.get(key)
@@ -179,29 +175,13 @@ class MetadataStore:
             value = self._tiers.view.get(key, self._access)
         return None if value is ABSENT else value
 
-    def _get_waiting(self, key: bytes) -> bytes | None:
-        absent: bytes | None = ABSENT
-        value = self._queued.get(key, absent)
-        if value is ABSENT and self._queued_drops and in_ranges(key, self._queued_drops):
-            return None
-        if value is ABSENT:
-            value = self._writing.get(key, absent)
-        if value is ABSENT and self._writing_drops and in_ranges(key, self._writing_drops):
-            return None
-        return value
-
     def with_prefix(self, prefix: bytes, *, latest: bool = False) -> list[tuple[bytes, bytes]]:
         """The rows whose key without its table's suffix is `prefix`, ascending; meant for few.
         Raises DamagedRow."""
         rows = self._tiers.view.with_prefix(prefix, self._access)
         self._memory.with_prefix(prefix, rows)
         if latest:
-            for (overlay, drops), by_prefix in zip(
-                self._overlays(), (self._writing_by, self._queued_by), strict=True
-            ):
-                if drops:
-                    rows = {k: v for k, v in rows.items() if not in_ranges(k, drops)}
-                rows.update([(k, overlay[k]) for k in by_prefix.get(prefix, ()) if k in overlay])
+            rows = self._queued.lay_over(prefix, self._writing.lay_over(prefix, rows))
         length = len(prefix) + self._options.suffix_bytes.get(prefix[0], 0)
         return [(k, v) for k, v in sorted(rows.items()) if v is not None and len(k) == length]
 
@@ -219,17 +199,14 @@ class MetadataStore:
             *self._tiers.view.sources(start, end, self._access),
         ]
         if latest:
-            for overlay, drops in self._overlays():
-                if drops:
-                    sources = [without_ranges(source, tuple(drops)) for source in sources]
-                keys = sorted([k for k in overlay if start <= k < end])
+            for overlay in (self._writing, self._queued):
+                if overlay.drops:
+                    drops = tuple(overlay.drops)
+                    sources = [without_ranges(source, drops) for source in sources]
+                keys = sorted([k for k in overlay.rows if start <= k < end])
                 if keys:
-                    sources.insert(0, iter([(keys, [overlay[k] for k in keys])]))
+                    sources.insert(0, iter([(keys, [overlay.rows[k] for k in keys])]))
         return _live_rows(sources)
-
-    def _overlays(self) -> list[tuple[dict[bytes, bytes | None], list[Range]]]:
-        """What is not durable yet, older first: rows, and ranges dropped beneath them."""
-        return [(self._writing, self._writing_drops), (self._queued, self._queued_drops)]
 
     # --- writing
 
@@ -243,11 +220,7 @@ class MetadataStore:
         Unavailable; ValueError above TRANSACTION_BYTES_MAX.
         """
         payload = self._admit(rows, reserve)
-        suffixes, by_prefix = self._options.suffix_bytes, self._queued_by
-        for key, _ in rows:
-            prefix = key[: len(key) - suffixes.get(key[0], 0)]
-            by_prefix.setdefault(prefix, []).append(key)
-        self._queued.update(rows)
+        self._queued.add(rows)
         return self._enqueue(payload, ROWS, rows, [])
 
     def _admit(self, rows: Sequence[Row], reserve: bool) -> bytes:
@@ -295,9 +268,7 @@ class MetadataStore:
 
     def _start_writing(self) -> None:
         batch, self._waiting = self._waiting, []
-        self._writing, self._queued = self._queued, {}
-        self._writing_by, self._queued_by = self._queued_by, {}
-        self._writing_drops, self._queued_drops = self._queued_drops, []
+        self._writing, self._queued = self._queued, Overlay(self._options.suffix_bytes)
         entries = [(w.payload, w.kind) for w in batch]
         begun = self._clock.monotonic_us()
         job = self._loop.run_in_executor(self._writer, self._log.write, entries)
@@ -315,14 +286,13 @@ class MetadataStore:
         if done < len(batch):
             self._refuse(batch[done:], DiskFull())
             batch = batch[:done]
-            self._writing, self._writing_drops = _replayed(batch)
-        for dropped in self._writing_drops:
+            self._writing = self._replayed(batch)
+        for dropped in self._writing.drops:
             self._memory.drop(dropped)
             self._tiers.drop(dropped)
         size = sum([len(w.payload) + ROW_OVERHEAD_BYTES * len(w.rows) for w in batch])
-        self._memory.active.update(self._writing, size)
-        self._writing = {}
-        self._writing_drops = []
+        self._memory.active.update(self._writing.rows, size)
+        self._writing = Overlay(self._options.suffix_bytes)
         self._waiting_bytes -= sum([len(w.payload) + HEADER_BYTES for w in batch])
         for waiting in batch:
             if not waiting.future.done():
@@ -333,12 +303,20 @@ class MetadataStore:
         self._freeze_if_due()
         self._wake()
 
+    def _replayed(self, batch: Sequence[_Waiting]) -> Overlay:
+        """The rows that some records leave, and the ranges they drop beneath those."""
+        left = Overlay(self._options.suffix_bytes)
+        for waiting in batch:
+            for dropped in waiting.drops:
+                left.drop(*dropped)
+            left.add(waiting.rows)
+        return left
+
     def _refuse(self, batch: list[_Waiting], error: NodeError) -> None:
         """Fail `batch` and all that came after it: it may have been decided on those rows."""
         refused = batch + self._waiting
         self._waiting = []
-        self._queued = {}
-        self._queued_drops = []
+        self._queued = Overlay(self._options.suffix_bytes)
         for waiting in refused:
             self._waiting_bytes -= len(waiting.payload) + HEADER_BYTES
             if not waiting.future.done():
@@ -348,8 +326,7 @@ class MetadataStore:
         """Refuse writes from now on; reads go on."""
         self._failed = why
         if batch or not self._busy:
-            self._writing = {}
-            self._writing_drops = []
+            self._writing = Overlay(self._options.suffix_bytes)
             self._busy = False
             self._refuse(list(batch), StorageFailed(why))
         self._wake()
@@ -382,8 +359,7 @@ class MetadataStore:
         however many they are. As commit: at once in the writers' view, the future resolves when
         it is durable; the same errors."""
         payload = self._admit([(start, end)], reserve=True)
-        self._queued = {k: v for k, v in self._queued.items() if not start <= k < end}
-        self._queued_drops.append((start, end))
+        self._queued.drop(start, end)
         return self._enqueue(payload, DROP, (), [(start, end)])
 
     def drop_partition(self, table: int, partition: int) -> asyncio.Future[None]:
@@ -431,6 +407,13 @@ class MetadataStore:
                 raise StorageFailed(f"the snapshot could not be made: {error}") from error
         return path
 
+    async def prune_snapshots(self, keep: int) -> None:
+        """Remove all snapshots but the last `keep` by name. Raises OSError."""
+        async with self._tiers.turn:
+            await self._loop.run_in_executor(
+                self._pool, prune_snapshots, self._files, self._directory, keep
+            )
+
     def status(self) -> MetadataStatus:
         segments = self._tiers.manifest.segments
         times = sorted([time for time, _ in self._timings]) or [0]
@@ -472,18 +455,6 @@ class MetadataStore:
         self._pool.shutdown()
         for opened in self._tiers.opened.values():
             opened.close()
-
-
-def _replayed(batch: Sequence[_Waiting]) -> tuple[dict[bytes, bytes | None], list[Range]]:
-    """The rows that some records leave, and the ranges they drop beneath those."""
-    rows: dict[bytes, bytes | None] = {}
-    drops: list[Range] = []
-    for waiting in batch:
-        for dropped in waiting.drops:
-            rows = {k: v for k, v in rows.items() if not in_ranges(k, [dropped])}
-            drops.append(dropped)
-        rows.update(waiting.rows)
-    return rows, drops
 
 
 def _live_rows(sources: list[Iterator[Batch]]) -> Iterator[tuple[list[bytes], list[bytes]]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from garage_lite.core.disk.durable_directory import make_durably
 from garage_lite.core.disk.group_commit import LOG_PREFIX, SPARE_PREFIX, number_of, numbered
 from garage_lite.core.disk.segment_files import SEGMENT_PREFIX, OpenSegment
 from garage_lite.core.errors import DataDirError, StorageFailed
@@ -86,7 +87,7 @@ def _read_manifest(files: Files, directory: str, new_id: bytes) -> Manifest:
     path = f"{directory}/{MANIFEST}"
     if files.exists(path):
         return decode_manifest(read_whole(files, path))
-    make_durable_directory(files, directory)
+    make_durably(files, directory)
     strangers = [n for n in files.names(directory) if n != MANIFEST_NEW]
     if strangers:
         raise DataDirError(
@@ -97,18 +98,6 @@ def _read_manifest(files: Files, directory: str, new_id: bytes) -> Manifest:
     manifest = Manifest(new_id)
     write_manifest(files, directory, manifest)
     return manifest
-
-
-def make_durable_directory(files: Files, directory: str) -> None:
-    """Make it and the parents it lacks; their names are durable on return."""
-    parent = directory.rpartition("/")[0]
-    above = [parent or "/"]
-    while parent and not files.exists(parent):
-        parent = parent.rpartition("/")[0]
-        above.append(parent or "/")
-    files.make_directory(directory)
-    for path in above:
-        files.sync_directory(path)
 
 
 def _find_spares(

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from garage_lite.core.disk.durable_directory import make_durably
 from garage_lite.core.disk.group_commit import LOG_PREFIX, number_of, numbered
 from garage_lite.core.disk.metadata_recovery import (
     MANIFEST,
-    make_durable_directory,
+    SNAPSHOTS,
     read_whole,
     remove_snapshot,
     write_manifest,
@@ -42,7 +43,7 @@ def take_snapshot(
     return. Raises DataDirError when `target` is there, OSError after removing what was made."""
     if files.exists(target) and files.names(target):
         raise DataDirError(f"{target} is there already")
-    make_durable_directory(files, target)
+    make_durably(files, target)
     try:
         for entry in manifest.segments:
             files.link(
@@ -57,6 +58,13 @@ def take_snapshot(
     except OSError:
         remove_snapshot(files, target)
         raise
+
+
+def prune_snapshots(files: Files, directory: str, keep: int) -> None:
+    """Remove all snapshots of a store but the last `keep` by name. Raises OSError."""
+    parent = f"{directory}/{SNAPSHOTS}"
+    for name in files.names(parent)[:-keep]:
+        remove_snapshot(files, f"{parent}/{name.removesuffix('/')}")
 
 
 def restore_snapshot(files: Files, snapshot: str, directory: str, new_id: bytes) -> None:

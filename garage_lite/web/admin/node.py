@@ -17,6 +17,8 @@ from garage_lite.web.admin.fields import Fields
 from garage_lite.web.admin.layout import role_json
 from garage_lite.web.admin.layout_text import aligned
 
+SNAPSHOTS_KEPT: Final = 2
+"""As Garage: older ones go when a new one is made."""
 DB_ENGINE: Final = "metalog (Garage Lite's own log-structured store)"
 
 
@@ -115,6 +117,7 @@ async def create_metadata_snapshot(context: AdminContext, fields: Fields) -> Any
     fields.end()
     name = date_text(context.now_ms()).replace(":", "-")
     await context.metadata.snapshot(name)
+    await context.metadata.prune_snapshots(SNAPSHOTS_KEPT)
 
 
 async def launch_repair(context: AdminContext, fields: Fields) -> Any:

@@ -6,6 +6,7 @@ import base64
 import binascii
 from typing import Final
 
+from garage_lite.core.errors import BucketAlreadyOwned
 from garage_lite.core.limits import XML_BYTES_MAX
 from garage_lite.core.model.buckets import Bucket, Permission, Versioning
 from garage_lite.core.model.keys import AccessKey
@@ -73,6 +74,10 @@ def _decode_token(token: str | None) -> str:
         raise S3Error("InvalidArgument", "The continuation token provided is incorrect") from error
 
 
+_FORGIVING_REGION: Final = "us-east-1"
+"""The one AWS region where creating one's own bucket again is no error."""
+
+
 async def create_bucket(context: S3Context, request: S3Request) -> Reply:
     """Takes the global name if it is free, and gives the key every right on the new bucket."""
     body = await request.body.read_all(XML_BYTES_MAX)
@@ -86,7 +91,11 @@ async def create_bucket(context: S3Context, request: S3Request) -> Reply:
                 f" endpoint this request was sent to. Expected {region}.",
             )
     assert request.bucket_name is not None
-    await context.buckets.create_by_key(request.bucket_name, request.access_key.id)
+    try:
+        await context.buckets.create_by_key(request.bucket_name, request.access_key.id)
+    except BucketAlreadyOwned:
+        if region != _FORGIVING_REGION:
+            raise
     return Reply(headers=[("Location", f"/{request.bucket_name}")])
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Sequence
+from typing import Final
 
 from garage_lite.core.limits import KEY_BYTES_MAX, LIST_KEYS_MAX
 from garage_lite.core.store.listing_pages import ListEntry, Mark, VersionEntry
@@ -19,6 +21,8 @@ from garage_lite.web.s3.headers import iso_date
 from garage_lite.web.s3.replies import owner_xml, word, xml_reply
 from garage_lite.web.s3.request import S3Request
 from garage_lite.web.s3.xml import escape, name_text
+
+_NOT_XML: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
 
 def url_encoded(request: S3Request) -> bool:
@@ -107,7 +111,8 @@ async def list_objects(context: S3Context, request: S3Request) -> Reply:
     return xml_reply(
         "ListBucketResult",
         f"<Name>{escape(request.bucket_name or '')}</Name>"
-        + name_element("Prefix", prefix, encoded, empty=True)
+        # SDKs don't decode version 1's own prefix: it is encoded only where XML can't hold it.
+        + name_element("Prefix", prefix, encoded and bool(_NOT_XML.search(prefix)), empty=True)
         + name_element("Marker", marker, encoded, empty=True)
         + name_element("NextMarker", next_marker, encoded)
         + f"<MaxKeys>{limit}</MaxKeys>"

@@ -375,12 +375,13 @@ def _check_lifetime(timestamp: str, expires: str, now_s: int) -> None:
     if not re.fullmatch(r"-?[0-9]{1,18}", expires):
         raise _query_error("X-Amz-Expires should be a number")
     lifetime = int(expires)
-    if lifetime < 0:
-        raise _query_error("X-Amz-Expires must be non-negative")
-    if lifetime > PRESIGN_SECONDS_MAX:
-        raise _query_error(
-            "X-Amz-Expires must be less than a week (in seconds); that is, the given"
-            f" X-Amz-Expires must be less than {PRESIGN_SECONDS_MAX} seconds"
+    if not 0 <= lifetime <= PRESIGN_SECONDS_MAX:
+        # Well-formed, but no door that anybody could have opened: refused as an expired one is.
+        raise S3Error(
+            "AccessDenied",
+            "X-Amz-Expires must be non-negative and less than a week (in seconds); that is, at"
+            f" most {PRESIGN_SECONDS_MAX}",
+            ("X-Amz-Expires", expires),
         )
     if signed_at > now_s + CLOCK_SKEW_SECONDS_MAX:
         raise S3Error("AccessDenied", "Request is not valid yet", ("ServerTime", iso_time(now_s)))

@@ -68,7 +68,10 @@ async def test_real_files_hold_what_was_written_through_flush_merge_and_reopenin
             await store.flush()
     await store.commit([])
     check_reads(store, model)
-    path = await store.snapshot("before")
+    for name in ("aged", "ancient", "before"):
+        path = await store.snapshot(name)
+    await store.prune_snapshots(2)
+    assert sorted(p.name for p in Path(path).parent.iterdir()) == ["ancient", "before"]
     dropped = {k: v for k, v in model.items() if not k.startswith(b"\x10\x00name-01")}
     await store.drop_range(b"\x10\x00name-01", b"\x10\x00name-02")
     check_reads(store, dropped, absent=model)

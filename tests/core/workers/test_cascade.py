@@ -217,3 +217,15 @@ async def test_a_writer_that_goes_away_leaves_no_listener_in_the_dark(tmp_path: 
     await world.tables.write([object_row(1, Kind.INLINE, 1)])
     assert heard == [key]
     await world.close()
+
+
+async def test_an_upload_whose_abort_stopped_half_way_is_removed(tmp_path: Path) -> None:
+    world = await TablesOnDisk.open(tmp_path / "meta")
+    rows = {}
+    for number, state in ((1, UploadState.OPEN), (2, UploadState.FENCED)):
+        rows[state] = rowkeys.upload_row(BUCKET, b"film", ident(number))
+        await world.tables.write([Update(rows[state], Upload(state, 0, "GK").encode())])
+    await to_the_end(LostDataWorker(world.tables, NODE, b"now"))
+    await forget(world)
+    assert list(await world.rows(Table.UPLOAD)) == [rows[UploadState.OPEN]]
+    await world.close()
