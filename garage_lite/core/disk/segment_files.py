@@ -161,11 +161,10 @@ class OpenSegment:
                     return
                 offset, length = PLACE.unpack_from(places, place * PLACE.size)
                 shared, suffixes, values = self._block(offset, length, by.blocks, by)
-                keys = [shared + suffix for suffix in suffixes]
-                low = bisect_left(keys, start) if keys[0] < start else 0
-                high = bisect_left(keys, end) if end is not None and keys[-1] >= end else len(keys)
+                low = _below(shared, suffixes, start)
+                high = len(suffixes) if end is None else _below(shared, suffixes, end)
                 if low < high:
-                    yield keys[low:high], list(values[low:high])
+                    yield [shared + suffix for suffix in suffixes[low:high]], values[low:high]
 
 
 def _close(file: File, path: str) -> None:
@@ -174,6 +173,13 @@ def _close(file: File, path: str) -> None:
         file.close()
     except OSError as error:
         _log.warning("%s could not be closed: %s", path, error)
+
+
+def _below(shared: bytes, suffixes: Sequence[bytes], bound: bytes) -> int:
+    """How many of the keys `shared` + suffix (ascending) are below `bound`."""
+    if bound.startswith(shared):
+        return bisect_left(suffixes, bound[len(shared) :])
+    return 0 if bound < shared else len(suffixes)
 
 
 def _position(index: Block, key: bytes) -> int:

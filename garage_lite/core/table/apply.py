@@ -51,9 +51,11 @@ class _Plan:
     def get(self, key: bytes) -> bytes | None:
         return self.rows[key] if key in self.rows else self.view.get(key)
 
-    def siblings(self, prefix: bytes) -> list[tuple[bytes, bytes]]:
-        """The rows under a bloom prefix as they will be, ascending."""
-        rows = dict(self.view.with_prefix(prefix))
+    def siblings(
+        self, prefix: bytes, before: Sequence[tuple[bytes, bytes]]
+    ) -> list[tuple[bytes, bytes]]:
+        """The rows under a bloom prefix as they will be, ascending; `before`: as they are."""
+        rows = dict(before)
         for key in self.by_prefix.get(prefix, ()):
             value = self.rows[key]
             if value is None:
@@ -96,7 +98,10 @@ def plan_changes(
         if is_local(key):
             plan.rows[key] = (change.value or None) if isinstance(change, Update) else None
             continue
-        old = plan.get(key)
+        if table == Table.OBJECT and key not in plan.rows:
+            old = next((value for row, value in objects[prefix] if row == key), None)
+        else:
+            old = plan.get(key)
         new = None if isinstance(change, Removal) else merge_rows(key, old, change.value)
         if new != old:
             before.setdefault(key, old)
@@ -139,7 +144,7 @@ def _object_changed(plan: _Plan, prefix: bytes, rows_before: list[tuple[bytes, b
     """Prune what a floor lets go, drop the data of what was removed, count the difference."""
     bucket = BucketId(prefix[2:34])
     was = _versions(rows_before)
-    now = _versions(plan.siblings(prefix))
+    now = _versions(plan.siblings(prefix, rows_before))
     alive_before, alive = survivors(was), survivors(now)
     gone = below_floor(now)
     for version in gone:
@@ -203,7 +208,8 @@ def _block_ref_changed(plan: _Plan, key: bytes, old: bytes | None, new: bytes | 
     if new is not None:
         plan.forget_later(key)
     if was_live and not any(
-        not BlockRef.decode(value).deleted for _, value in plan.siblings(key[:-16])
+        not BlockRef.decode(value).deleted
+        for _, value in plan.siblings(key[:-16], plan.view.with_prefix(key[:-16]))
     ):
         plan.rows.update(deletion_rows(BlockHash(key[2:-16]), plan.now_ms * 1000))
 
