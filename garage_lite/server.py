@@ -169,6 +169,7 @@ def _s3_context(node: Node) -> S3Context:
             public_endpoint_path_style=s3.public_endpoint_path_style,
             host_id=node.key.node.hex()[:16],
         ),
+        has_layout=lambda: node.layout.ready,
     )
 
 

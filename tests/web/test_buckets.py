@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -10,6 +12,7 @@ import pytest_asyncio
 
 from garage_lite.core.model.buckets import Permission
 from garage_lite.core.model.keys import AccessKey
+from garage_lite.web.s3.context import S3Context
 from garage_lite.web.s3.operations import ROUTES, Operation, Right, Scope
 from tests.web.world import Answer, S3World
 
@@ -276,3 +279,26 @@ async def test_copying_needs_the_right_to_read_the_source(w: S3World) -> None:
     upload_id = started.xml("InitiateMultipartUploadResult").value("UploadId")
     query = f"partNumber=1&uploadId={upload_id}"
     assert (await w.call("PUT", "/mine/k", query, headers=source, key=thief)).status == 403
+
+
+async def test_before_a_layout_nothing_is_stored(tmp_path: Path) -> None:
+    applied: list[bool] = []
+
+    def without_layout(context: S3Context) -> S3Context:
+        return replace(context, has_layout=lambda: bool(applied))
+
+    async with S3World(tmp_path, wrap=without_layout) as world:
+        refused = await world.call("PUT", "/bucket")
+        assert (refused.status, refused.code) == (503, "ServiceUnavailable")
+        applied.append(True)
+        assert (await world.call("PUT", "/bucket")).status == 200
+
+
+async def test_in_us_east_1_ones_own_bucket_may_be_created_again(tmp_path: Path) -> None:
+    def in_virginia(context: S3Context) -> S3Context:
+        return replace(context, settings=replace(context.settings, region="us-east-1"))
+
+    async with S3World(tmp_path, wrap=in_virginia) as world:
+        client = world.boto(region="us-east-1")
+        for _ in range(2):
+            await asyncio.to_thread(client.create_bucket, Bucket="bucket")

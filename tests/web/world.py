@@ -215,7 +215,7 @@ class S3World(World):
             return answer
         raise AssertionError("unreachable")
 
-    def boto(self, key: AccessKey | None = None, **config: Any) -> Any:
+    def boto(self, key: AccessKey | None = None, region: str = REGION, **config: Any) -> Any:
         """A boto3 client, for use in a thread."""
         key = key or self.key
         return boto3.client(
@@ -223,6 +223,6 @@ class S3World(World):
             endpoint_url=f"http://{self.host}",
             aws_access_key_id=key.id,
             aws_secret_access_key=key.secret,
-            region_name=REGION,
+            region_name=region,
             config=Config(retries={"max_attempts": 0}, s3={"addressing_style": "path"}, **config),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from garage_lite.core.ports import Clock, Entropy
@@ -40,3 +41,5 @@ class S3Context:
     clock: Clock
     entropy: Entropy
     settings: S3Settings
+    has_layout: Callable[[], bool] = lambda: True
+    """Whether it is said where data go; before, nothing can be stored or found."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from garage_lite.core.errors import AccessDenied, KeyExpired
+from garage_lite.core.errors import AccessDenied, KeyExpired, Unavailable
 from garage_lite.web.body import RequestBody, Stream
 from garage_lite.web.reply import Reply
 from garage_lite.web.s3 import buckets, copy, get, listing, multipart, put
@@ -75,6 +75,11 @@ async def answer(
     if request.method == "OPTIONS":
         raise _preflight_refused(request)
     authenticate(context, verifier, request)
+    if not context.has_layout():
+        raise Unavailable(
+            "No layout was applied yet: give this node a role first"
+            " (layout assign, then layout apply; or start it with --single-node)."
+        )
     authorize(context, request)
     operation = request.operation
     if not operation.built:
