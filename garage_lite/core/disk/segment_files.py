@@ -220,6 +220,21 @@ class Segment:
         batches = self.opened.blocks(max(start, self._low), end, by)
         return without_ranges(batches, self._drops) if self._drops else batches
 
+    def lay_over(
+        self, prefix: bytes, end: bytes, rows: dict[bytes, bytes | None], by: Access
+    ) -> None:
+        """Put the rows of prefix <= key < end into `rows`. Few rows are in one block nearly
+        always: then no iterator is set up. Raises DamagedRow."""
+        if prefix >= self._low and not self._drops:
+            shared, suffixes, values = self.opened.find(prefix, by)
+            low, high = _below(shared, suffixes, prefix), _below(shared, suffixes, end)
+            if high < len(suffixes):
+                for place in range(low, high):
+                    rows[shared + suffixes[place]] = values[place]
+                return
+        for keys, found in self.blocks(prefix, end, by):
+            rows.update(zip(keys, found, strict=True))
+
     def overlaps(self, start: bytes, end: bytes | None) -> bool:
         return self.entry.last >= start and (end is None or self._low < end)
 
@@ -281,8 +296,7 @@ class SegmentSet:
                 if opened.words[
                     position * opened.word_count >> 32
                 ] & mask == mask and segment.overlaps(prefix, end):
-                    for keys, values in segment.blocks(prefix, end, by):
-                        rows.update(zip(keys, values, strict=True))
+                    segment.lay_over(prefix, end, rows, by)
         return rows
 
     def sources(self, start: bytes, end: bytes | None, by: Access) -> list[Iterator[Batch]]:
