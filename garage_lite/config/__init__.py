@@ -244,7 +244,6 @@ def _embedded_table(directory: str) -> dict[str, Any]:
         "rpc_bind_addr": "127.0.0.1:3901",
         "rpc_public_addr": "127.0.0.1:3901",
         "s3_api": {"api_bind_addr": "127.0.0.1:3900", "s3_region": "garage"},
-        "s3_web": {"bind_addr": "127.0.0.1:3902"},
         "admin": {"api_bind_addr": "127.0.0.1:3903"},
     }
 
