@@ -16,8 +16,10 @@ from typing import Final
 
 from garage_lite.config import Config
 from garage_lite.core.cluster.blocks import Blocks
+from garage_lite.core.cluster.cluster_layout import ClusterLayout
 from garage_lite.core.cluster.identity import NodeKey
 from garage_lite.core.cluster.node_state import NodeState
+from garage_lite.core.cluster.peers import Cluster, Endpoints, NoPeers, Peers
 from garage_lite.core.cluster.tables import Tables
 from garage_lite.core.disk.block_files import BlockFiles, BlockOptions
 from garage_lite.core.disk.block_locks import BlockLeases, BlockLocks
@@ -31,7 +33,6 @@ from garage_lite.core.ports import Clock, Entropy, Files
 from garage_lite.core.quorum import Consistency
 from garage_lite.core.store.buckets import Buckets
 from garage_lite.core.store.budget import Budget
-from garage_lite.core.store.cluster_layout import ClusterLayout
 from garage_lite.core.store.copies import Copies
 from garage_lite.core.store.directory import Directory
 from garage_lite.core.store.keys import Keys
@@ -56,6 +57,8 @@ class World:
     entropy: Entropy
     pause: Callable[[float], None] | None = None
     """Sleeps a background thread for some seconds between its small steps."""
+    peers: Callable[[NodeKey, Endpoints], Peers] | None = None
+    """Makes the door to other nodes, which answers their calls by the endpoints; None: alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,7 @@ class Node:
     config: Config
     key: NodeKey
     world: World
+    cluster: Cluster
     metadata: MetadataStore
     tables: Tables
     state: NodeState
@@ -88,7 +92,11 @@ async def running_node(
     async with contextlib.AsyncExitStack() as stop:
         metadata = await _open_metadata(config, world, log_file_bytes)
         stop.push_async_callback(metadata.close)
-        tables = Tables(Replica(metadata), world.clock, world.entropy)
+        replica = Replica(metadata)
+        endpoints = Endpoints()
+        peers = world.peers(key, endpoints) if world.peers is not None else NoPeers()
+        cluster = Cluster(key.node, endpoints, peers)
+        tables = Tables(replica, world.clock, world.entropy)
         stop.push_async_callback(tables.close)
         state = NodeState(tables)
         await _claim(state, key, config.metadata_dir)
@@ -118,13 +126,15 @@ async def running_node(
             config=config,
             key=key,
             world=world,
+            cluster=cluster,
             metadata=metadata,
             tables=tables,
             state=state,
             storage=storage,
             background=background,
             layout=ClusterLayout(
-                tables,
+                replica,
+                world.clock,
                 key.node,
                 Parameters(config.replication_factor),
                 Consistency(config.consistency_mode),

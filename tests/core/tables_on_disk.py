@@ -31,7 +31,8 @@ class TablesOnDisk:
     def __init__(self, store: MetadataStore, clock: TurnedClock) -> None:
         self.clock = clock
         self.store = store
-        self.tables = Tables(Replica(store), clock, SystemEntropy())
+        self.replica = Replica(store)
+        self.tables = Tables(self.replica, clock, SystemEntropy())
 
     @classmethod
     async def open(cls, path: Path, clock: TurnedClock | None = None) -> TablesOnDisk:

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from garage_lite.core.cluster.cluster_layout import ClusterLayout
 from garage_lite.core.disk.metadata import MetadataStore
 from garage_lite.core.errors import GarageLiteError
 from garage_lite.core.ids import NodeId
 from garage_lite.core.ports import Clock
 from garage_lite.core.store.buckets import Buckets
-from garage_lite.core.store.cluster_layout import ClusterLayout
 from garage_lite.core.store.directory import Directory
 from garage_lite.core.store.keys import Keys
 from garage_lite.core.store.uploads import Uploads

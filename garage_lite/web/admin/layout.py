@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from garage_lite.core.cluster.cluster_layout import ZoneRedundancy
 from garage_lite.core.errors import NotAllowedHere
 from garage_lite.core.ids import NODE_ID_BYTES, NodeId
 from garage_lite.core.layout.history import LayoutHistory
 from garage_lite.core.layout.roles import Role
 from garage_lite.core.layout.statistics import Statistics
 from garage_lite.core.layout.trackers import Tracker
-from garage_lite.core.store.cluster_layout import ZoneRedundancy
 from garage_lite.web.admin.context import AdminContext
 from garage_lite.web.admin.errors import bad_request
 from garage_lite.web.admin.fields import Fields

@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from garage_lite.core.block.markers import DataDirectory
 from garage_lite.core.cluster.blocks import Blocks
+from garage_lite.core.cluster.cluster_layout import ClusterLayout
 from garage_lite.core.cluster.node_state import NodeState
 from garage_lite.core.disk.block_files import BlockFiles, BlockOptions
 from garage_lite.core.disk.block_locks import BlockLeases, BlockLocks
@@ -21,7 +22,6 @@ from garage_lite.core.limits import MIB
 from garage_lite.core.quorum import Consistency
 from garage_lite.core.store.buckets import Buckets
 from garage_lite.core.store.budget import Budget
-from garage_lite.core.store.cluster_layout import ClusterLayout
 from garage_lite.core.store.directory import Directory
 from garage_lite.core.store.keys import Keys
 from garage_lite.core.store.objects import Objects
@@ -90,7 +90,7 @@ async def lone(tmp_path: Path) -> AsyncIterator[Lone]:
         keys=Keys(tables, directory),
         uploads=Uploads(storage),
         storage=storage,
-        layout=ClusterLayout(tables, HERE, Parameters(1), Consistency.CONSISTENT),
+        layout=ClusterLayout(disk.replica, disk.clock, HERE, Parameters(1), Consistency.CONSISTENT),
         metadata=disk.store,
         metadata_space=lambda: Space(7 * GB, 10 * GB),
         blocks=store,

@@ -1,18 +1,22 @@
 """The cluster's layout as this node knows it: kept as one local row, changed one edit at a time.
 
-An edit is durable before anything here shows it. Must not know how nodes find each other: other
-nodes' histories come in through `merge`.
+An edit is durable before anything here shows it. Every write to the tables holds the *ack lock*:
+this node acknowledges a version only once none of its writes runs under an older one. Must not
+know how nodes find each other: other nodes' histories come in through `merge`, and who passes
+this one on listens with `on_change`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from garage_lite.core.cluster.tables import Tables
+from garage_lite.core.disk.replica import Replica
 from garage_lite.core.errors import ConfigError
 from garage_lite.core.ids import NodeId
 from garage_lite.core.layout.history import LayoutHistory
@@ -20,6 +24,7 @@ from garage_lite.core.layout.lookup import Lookup
 from garage_lite.core.layout.roles import Parameters, Role
 from garage_lite.core.layout.statistics import Statistics, statistics
 from garage_lite.core.model.rowkeys import Table, local_row
+from garage_lite.core.ports import Clock
 from garage_lite.core.quorum import Consistency
 from garage_lite.core.table.schema import Update
 
@@ -44,16 +49,25 @@ class ClusterLayout:
     """This node's copy of the layout history, and the edits people make to it."""
 
     def __init__(
-        self, tables: Tables, node: NodeId, configured: Parameters, mode: Consistency
+        self,
+        replica: Replica,
+        clock: Clock,
+        node: NodeId,
+        configured: Parameters,
+        mode: Consistency,
     ) -> None:
         """Reads the row. `configured`: the replication factors of this node's configuration;
         they count from the next applied version on. Raises StorageFailed on a damaged row."""
-        self._tables = tables
-        self._node = node
+        self._replica = replica
+        self._clock = clock
+        self.node = node
         self._configured = configured
         self._mode = mode
         self._editing = asyncio.Lock()
-        row = tables.durable().get(ROW)
+        self._writing: Counter[int] = Counter()
+        """Layout version -> this node's writes that began under it and still run."""
+        self._listeners: list[Callable[[], None]] = []
+        row = replica.durable.get(ROW)
         stored = LayoutHistory.decode(row) if row else LayoutHistory.fresh(configured)
         if stored.current.number == 0:
             stored = replace(stored, active=LayoutHistory.fresh(configured).active)
@@ -69,6 +83,38 @@ class ClusterLayout:
 
     history: LayoutHistory
     lookup: Lookup
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """`listener()` runs after each change of the history, however it came."""
+        self._listeners.append(listener)
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Lookup]:
+        """The ack lock: held for the whole of a write, by which `Lookup` it is done.
+
+        Until it is given back this node does not acknowledge a newer version.
+        """
+        number = self.history.current.number
+        self._writing[number] += 1
+        try:
+            yield self.lookup
+        finally:
+            self._writing[number] -= 1
+            if not self._writing[number]:
+                del self._writing[number]
+
+    @property
+    def may_advance(self) -> bool:
+        """Whether this node could acknowledge more than it has: then call `advance`."""
+        return self._advanced(self.history) != self.history
+
+    async def advance(self) -> None:
+        """Acknowledge what can be acknowledged now."""
+        await self._edit(lambda history, now_us: history)
+
+    async def synced(self, number: int) -> None:
+        """This node has pushed all its rows, in a round that began at ack floor `number`."""
+        await self._edit(lambda history, now_us: history.synced(self.node, number))
 
     @property
     def ready(self) -> bool:
@@ -136,7 +182,7 @@ class ClusterLayout:
             raise ConfigError(
                 "Single-node mode requires replication_factor = 1 in the configuration file."
             )
-        others = set(self.history.nodes()) - {self._node}
+        others = set(self.history.nodes()) - {self.node}
         if others or self.history.current.number > 1:
             raise ConfigError(
                 "Refusing to run in single-node mode: the cluster layout is that of a cluster"
@@ -148,7 +194,7 @@ class ClusterLayout:
         role = Role(SINGLE_NODE_ZONE, capacity, (SINGLE_NODE_TAG,))
 
         def edit(history: LayoutHistory, now_us: int) -> LayoutHistory:
-            staged = history.reverted(now_us).with_role(self._node, role, now_us)
+            staged = history.reverted(now_us).with_role(self.node, role, now_us)
             return self._applied(staged, 1, now_us)[0]
 
         await self._edit(edit)
@@ -156,11 +202,17 @@ class ClusterLayout:
 
     async def _edit(self, edit: Edit) -> None:
         async with self._editing:
-            changed = edit(self.history, self._tables.clock.now_us())
-            changed = changed.advanced(self._node, None, self._mode)
-            if changed != self.history:
-                await self._tables.write([Update(ROW, changed.encode())])
+            now_us = self._clock.now_us()
+            changed = self._advanced(edit(self.history, now_us))
+            if changed == self.history:
+                return
+            await self._replica.apply([Update(ROW, changed.encode())], now_us // 1000, None, True)
             self._show(changed)
+        for listener in self._listeners:
+            listener()
+
+    def _advanced(self, history: LayoutHistory) -> LayoutHistory:
+        return history.advanced(self.node, min(self._writing, default=None), self._mode)
 
     def _show(self, history: LayoutHistory) -> None:
         self.history = history

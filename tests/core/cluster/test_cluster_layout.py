@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from garage_lite.core.cluster.cluster_layout import ROW, ClusterLayout, ZoneRedundancy
 from garage_lite.core.errors import ConfigError, InvalidArgument, NotAllowedHere, StorageFailed
 from garage_lite.core.layout.roles import Parameters, Role
 from garage_lite.core.quorum import Consistency
-from garage_lite.core.store.cluster_layout import ROW, ClusterLayout, ZoneRedundancy
 from garage_lite.core.table.schema import Update
 from tests.core.layout.build import GB, node
 from tests.core.tables_on_disk import TablesOnDisk
@@ -28,7 +28,7 @@ async def disk(tmp_path: Path) -> AsyncIterator[TablesOnDisk]:
 
 
 def load(disk: TablesOnDisk, copies: int = 1) -> ClusterLayout:
-    return ClusterLayout(disk.tables, HERE, Parameters(copies), Consistency.CONSISTENT)
+    return ClusterLayout(disk.replica, disk.clock, HERE, Parameters(copies), Consistency.CONSISTENT)
 
 
 async def test_staged_then_applied_then_still_there(disk: TablesOnDisk) -> None:
