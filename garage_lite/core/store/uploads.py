@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from garage_lite.core.errors import InvalidArgument, NoSuchUpload, NotAllowedHere
+from garage_lite.core.errors import AccessDenied, InvalidArgument, NoSuchUpload, NotAllowedHere
 from garage_lite.core.ids import VERSION_ID_BYTES, BucketId, DataId, VersionId
 from garage_lite.core.limits import LIST_KEYS_MAX
 from garage_lite.core.model.buckets import Bucket
-from garage_lite.core.model.objects import Checksum, ChecksumType, ObjectMeta
+from garage_lite.core.model.objects import Checksum, ChecksumType, Encryption, ObjectMeta
 from garage_lite.core.model.rowkeys import Stamp, part_row, upload_row
 from garage_lite.core.model.uploads import Part, Upload, UploadState
 from garage_lite.core.store.body import Body
@@ -24,7 +24,7 @@ from garage_lite.core.store.completion import (
     stored_upload,
 )
 from garage_lite.core.store.digests import MD5, combines
-from garage_lite.core.store.encryption import CustomerKey, cipher_for, new_encryption
+from garage_lite.core.store.encryption import Cipher, CustomerKey, cipher_for, new_encryption
 from garage_lite.core.store.objects import ETAG_BYTES
 from garage_lite.core.store.upload_pages import (
     PartsPage,
@@ -88,6 +88,29 @@ def checksum_type_of(algorithm: str | None, wanted: ChecksumType | None) -> Chec
     return wanted
 
 
+def _part_cipher(
+    encryption: Encryption | None, key: CustomerKey | None, data: DataId
+) -> Cipher | None:
+    """As `cipher_for`. A part that does not go with its upload is a bad request, as in S3: its
+    sender has the right to both, so that a wrong key is no AccessDenied."""
+    try:
+        return cipher_for(encryption, key, data)
+    except (AccessDenied, NotAllowedHere) as error:
+        if encryption is None:
+            problem = (
+                "The multipart upload initiate did not request encryption. Please resend the "
+                "request without sending encryption parameters."
+            )
+        elif key is None:
+            problem = (
+                "The multipart upload initiate requested encryption. Subsequent part requests "
+                "must include the appropriate encryption parameters."
+            )
+        else:
+            problem = "The provided encryption parameters did not match the ones used originally."
+        raise NotAllowedHere(problem) from error
+
+
 class Uploads:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
@@ -131,7 +154,7 @@ class Uploads:
         upload = self.find(bucket, request.key, upload_id)
         data = DataId(self._tables.entropy.token(VERSION_ID_BYTES))
         encryption = upload.meta.encryption
-        cipher = cipher_for(encryption, request.customer_key, data)
+        cipher = _part_cipher(encryption, request.customer_key, data)
         algorithm = upload.checksum_algorithm
         digests = request.body.digests | ({algorithm} if algorithm else frozenset())
         async with self._storage.attempt(bucket, data, digests, cipher) as attempt:

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from garage_lite.core.errors import (
-    AccessDenied,
     BadDigest,
     EntityTooSmall,
     GarageLiteError,
@@ -374,10 +373,13 @@ async def test_encrypted_parts(w: World) -> None:
     for number, content in PARTS.items():
         part = await put_part(w, upload_id, number, content, customer_key=KEY)
         claims.append(PartClaim(number, part.etag_text))
-    with pytest.raises(NotAllowedHere):
+    with pytest.raises(NotAllowedHere, match="requested encryption"):
         await put_part(w, upload_id, 9, b"x")
-    with pytest.raises(AccessDenied):
+    with pytest.raises(NotAllowedHere, match="did not match"):
         await put_part(w, upload_id, 9, b"x", customer_key=OTHER)
+    plain = await create(w)
+    with pytest.raises(NotAllowedHere, match="did not request encryption"):
+        await put_part(w, plain, 1, b"x", customer_key=KEY)
     await complete(w, upload_id, claims)
     assert await w.get(b"key", customer_key=KEY) == WHOLE
     assert await w.get(b"key", 2000, 7000, customer_key=KEY) == WHOLE[2000:7000]
