@@ -18,6 +18,8 @@ from garage_lite.config import Config
 from garage_lite.core.cluster.blocks import Blocks
 from garage_lite.core.cluster.cluster_layout import ClusterLayout
 from garage_lite.core.cluster.identity import NodeKey
+from garage_lite.core.cluster.layout_election import LayoutElection
+from garage_lite.core.cluster.layout_exchange import LayoutExchange
 from garage_lite.core.cluster.node_state import NodeState
 from garage_lite.core.cluster.peers import Cluster, Endpoints, NoPeers, Peers
 from garage_lite.core.cluster.tables import Tables
@@ -96,6 +98,14 @@ async def running_node(
         endpoints = Endpoints()
         peers = world.peers(key, endpoints) if world.peers is not None else NoPeers()
         cluster = Cluster(key.node, endpoints, peers)
+        layout = ClusterLayout(
+            replica,
+            world.clock,
+            key.node,
+            Parameters(config.replication_factor),
+            Consistency(config.consistency_mode),
+            LayoutElection(replica, cluster, world.clock).elect,
+        )
         tables = Tables(replica, world.clock, world.entropy)
         stop.push_async_callback(tables.close)
         state = NodeState(tables)
@@ -122,6 +132,9 @@ async def running_node(
         background = Background(store, state, key.node, boot, scrub=not config.disable_scrub)
         stop.push_async_callback(background.stop)
         background.start()
+        exchange = LayoutExchange(layout, cluster)
+        stop.push_async_callback(exchange.stop)
+        exchange.start()
         yield Node(
             config=config,
             key=key,
@@ -132,13 +145,7 @@ async def running_node(
             state=state,
             storage=storage,
             background=background,
-            layout=ClusterLayout(
-                replica,
-                world.clock,
-                key.node,
-                Parameters(config.replication_factor),
-                Consistency(config.consistency_mode),
-            ),
+            layout=layout,
             directory=directory,
             objects=objects,
             uploads=uploads,

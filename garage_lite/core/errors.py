@@ -214,6 +214,10 @@ class ClockInsane(Unavailable):
     """This node's clock can't be trusted yet; writes wait."""
 
 
+class LayoutFork(NodeError):
+    """Another node follows another layout of the same number; the two can't be joined."""
+
+
 class StorageFailed(NodeError):
     """A disk operation failed; the node set the file aside."""
 

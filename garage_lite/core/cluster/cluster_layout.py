@@ -12,17 +12,18 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final, NamedTuple
 
 from garage_lite.core.disk.replica import Replica
-from garage_lite.core.errors import ConfigError
+from garage_lite.core.errors import ConfigError, InvalidArgument, LayoutFork
 from garage_lite.core.ids import NodeId
 from garage_lite.core.layout.history import LayoutHistory
 from garage_lite.core.layout.lookup import Lookup
 from garage_lite.core.layout.roles import Parameters, Role
 from garage_lite.core.layout.statistics import Statistics, statistics
+from garage_lite.core.layout.version import LayoutVersion
 from garage_lite.core.model.rowkeys import Table, local_row
 from garage_lite.core.ports import Clock
 from garage_lite.core.quorum import Consistency
@@ -34,6 +35,8 @@ ROW: Final = local_row(Table.NODE, b"cluster layout")
 SINGLE_NODE_ZONE: Final = "dc1"
 SINGLE_NODE_TAG: Final = "default"
 
+Elect = Callable[[LayoutVersion, LayoutVersion], Awaitable[LayoutVersion]]
+"""(current, planned) -> the version that gets the number, decided among nodes."""
 Edit = Callable[[LayoutHistory, int], LayoutHistory]
 """(history, now in microseconds) -> history."""
 
@@ -55,14 +58,17 @@ class ClusterLayout:
         node: NodeId,
         configured: Parameters,
         mode: Consistency,
+        elect: Elect | None = None,
     ) -> None:
-        """Reads the row. `configured`: the replication factors of this node's configuration;
-        they count from the next applied version on. Raises StorageFailed on a damaged row."""
+        """Reads the row. `configured`: the replication factors of this node's configuration; they
+        count from the next applied version on. `elect` None: this node decides alone. Raises
+        StorageFailed on a damaged row."""
         self._replica = replica
         self._clock = clock
         self.node = node
         self._configured = configured
         self._mode = mode
+        self._elect = elect
         self._editing = asyncio.Lock()
         self._writing: Counter[int] = Counter()
         """Layout version -> this node's writes that began under it and still run."""
@@ -147,28 +153,42 @@ class ClusterLayout:
     async def apply(self, number: int) -> Statistics:
         """Make the staged changes into version `number`, which must be the next.
 
-        Raises InvalidArgument for another number, NotAllowedHere where there is no assignment.
+        Raises InvalidArgument for another number, NotAllowedHere where there is no assignment,
+        Unavailable where those who must agree can't be reached.
         """
-        found: list[Statistics] = []
+        before, staged = self.history.current, self.history.staging
+        planned = self._applied(self.history, number, self._clock.now_us())[0].current
+        chosen = planned if self._elect is None else await self._elect(before, planned)
 
         def edit(history: LayoutHistory, now_us: int) -> LayoutHistory:
-            applied, numbers = self._applied(history, number, now_us)
-            found.append(numbers)
-            return applied
+            if history.current.number >= number:
+                return history
+            staging = history.staging
+            if chosen == planned and staging == staged:
+                staging = staging.emptied(planned.parameters, now_us)
+            return history.with_version(chosen, staging)
 
         await self._edit(edit)
-        return found[0]
+        if chosen != planned:
+            raise InvalidArgument(
+                f"Layout version {number} was applied from another node at the same time, with"
+                " other changes. Look at it (layout show) and apply yours as the next version."
+            )
+        return statistics(planned, before)
 
     async def revert(self) -> None:
         """Forget what is staged."""
         await self._edit(lambda history, now_us: history.reverted(now_us))
 
     async def merge(self, other: LayoutHistory) -> None:
-        """Join what another node knows."""
-        for number in self.history.forks(other):
-            log.error(
-                "Two different cluster layouts were applied as version %d: apply a new version.",
-                number,
+        """Join what another node knows. Raises LayoutFork, and joins nothing, where it knows
+        another layout by the number of one that is active here."""
+        forks = self.history.forks(other)
+        if forks:
+            raise LayoutFork(
+                f"Two different cluster layouts were applied as version {forks[-1]}, and the nodes"
+                " of each refuse the other. Apply a new version on the side that is to stay, or"
+                " empty the nodes of the other."
             )
         await self._edit(lambda history, now_us: history.merge(other))
 

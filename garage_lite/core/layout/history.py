@@ -9,10 +9,11 @@ reads to those of one, so that no read misses an acknowledged write while data m
     sync_ack    all nodes of the newest version read from n+1: n is retired
 
 The history is a CRDT: versions by union above the highest floor, trackers by maximum, staging by
-its own rule. Two versions with one number and different content are a *fork* (two people applied
-at once): the merge keeps the same one everywhere, and `forks` tells, because until a newer
-version is applied acknowledged writes may be missed. Design: Garage 1.0, "Preserving
-read-after-write consistency", 2023. Must not know time, tables or connections.
+its own rule. Two versions with one number and different content are a *fork*: the election of
+core/layout/election.py makes them rare, `forks` tells, and who merges must ask first, because
+between them acknowledged writes may be missed; the merge itself keeps the same one everywhere.
+Design: Garage 1.0, "Preserving read-after-write consistency", 2023. Must not know time, tables or
+connections.
 
     history = [1, [version, ...], [retired version, ...], trackers, staging]
 """
@@ -134,7 +135,10 @@ class LayoutHistory:
                 f" {self.current.number + 1}."
             )
         version = self.current.next(self.staging)
-        staging = self.staging.emptied(version.parameters, now_us)
+        return self.with_version(version, self.staging.emptied(version.parameters, now_us))
+
+    def with_version(self, version: LayoutVersion, staging: Staging) -> LayoutHistory:
+        """With `version`, the next, as the newest, and `staging` as what is staged now."""
         return replace(self, active=(*self.active, version), staging=staging)
 
     def reverted(self, now_us: int) -> LayoutHistory:

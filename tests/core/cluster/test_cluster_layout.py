@@ -10,7 +10,13 @@ import pytest
 import pytest_asyncio
 
 from garage_lite.core.cluster.cluster_layout import ROW, ClusterLayout, ZoneRedundancy
-from garage_lite.core.errors import ConfigError, InvalidArgument, NotAllowedHere, StorageFailed
+from garage_lite.core.errors import (
+    ConfigError,
+    InvalidArgument,
+    LayoutFork,
+    NotAllowedHere,
+    StorageFailed,
+)
 from garage_lite.core.layout.roles import Parameters, Role
 from garage_lite.core.quorum import Consistency
 from garage_lite.core.table.schema import Update
@@ -122,13 +128,20 @@ async def test_what_another_node_knows_joins(disk: TablesOnDisk, tmp_path: Path)
     assert list(load(disk).history.staged_roles()) == [THERE]
 
 
-async def test_a_fork_is_alarmed(disk: TablesOnDisk, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_fork_is_refused_until_one_side_moves_on(disk: TablesOnDisk) -> None:
     layout = load(disk)
     base = layout.history
     await layout.use_single_node(100 * GB)
+    before = layout.history
     other = base.with_role(HERE, Role("b", GB), 5).applied(1, 6)
-    await layout.merge(other)
-    assert "Two different cluster layouts were applied as version 1" in caplog.text
+    with pytest.raises(LayoutFork, match="applied as version 1"):
+        await layout.merge(other)
+    assert layout.history == before == load(disk).history
+    later = other.with_role(HERE, Role("c", GB), 7).applied(2, 8).synced(HERE, 2)
+    later = later.advanced(HERE, None)
+    assert [version.number for version in later.active] == [2]
+    await layout.merge(later)
+    assert layout.history.current == later.current
 
 
 async def test_a_damaged_row_stops_the_start(disk: TablesOnDisk) -> None:
