@@ -18,7 +18,7 @@ import asyncio
 import json
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -27,6 +27,8 @@ from typing import Final, TextIO
 PACKAGE: Final = "garage_lite"
 GATHER_SECONDS: Final = 0.05
 GATHER_LINES: Final = 512
+_Event = tuple[int, str, Callable[..., str], tuple[object, ...]]
+"""When (microseconds since 1970), the logger's name, what makes the message, and of what."""
 _LEVELS: Final = {
     "off": logging.CRITICAL + 10,
     "error": logging.ERROR,
@@ -57,12 +59,21 @@ def set_up(environ: Mapping[str, str], default_level: str = "info") -> None:
     # What no format shows is not looked up for every line (Python's logging HOWTO, Optimization).
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None
-    handler = _handler(environ, sys.stderr)
+    handler = handler_for(environ, sys.stderr)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     for name, level in levels(environ, default_level).items():
         logging.getLogger(name).setLevel(level)
+
+
+def gathering_handler() -> GatheringHandler | None:
+    """Where the lines of this process go, if `set_up` sent them to stderr and nobody else
+    listens."""
+    match logging.getLogger().handlers:
+        case [GatheringHandler() as handler]:
+            return handler
+    return None
 
 
 def levels(environ: Mapping[str, str], default_level: str = "info") -> dict[str, int]:
@@ -82,7 +93,9 @@ def levels(environ: Mapping[str, str], default_level: str = "info") -> dict[str,
     return found
 
 
-def _handler(environ: Mapping[str, str], stream: TextIO) -> logging.Handler:
+def handler_for(environ: Mapping[str, str], stream: TextIO) -> logging.Handler:
+    """What writes the lines, and in which form."""
+
     def wants(name: str) -> bool:
         return environ.get(name, "").lower() not in ("", "0", "false", "no")
 
@@ -92,22 +105,21 @@ def _handler(environ: Mapping[str, str], stream: TextIO) -> logging.Handler:
         handler: logging.Handler = SysLogHandler("/dev/log")
         handler.setFormatter(PlainFormat(prefix="garage-lite: "))
         return handler
-    handler = GatheringHandler(stream)
     if wants("GARAGE_LOG_TO_JOURNALD"):
-        handler.setFormatter(JournaldFormat())
+        form: PlainFormat = JournaldFormat()
     elif environ.get("GARAGE_LOG_FORMAT", "").lower() == "json":
-        handler.setFormatter(JsonFormat())
+        form = JsonFormat()
     else:
-        handler.setFormatter(LineFormat(colour=stream.isatty() and not wants("NO_COLOR")))
-    return handler
+        form = LineFormat(colour=stream.isatty() and not wants("NO_COLOR"))
+    return GatheringHandler(stream, form)
 
 
 def _level(record: logging.LogRecord) -> str:
     return _NAMES.get(record.levelname, record.levelname)
 
 
-def _target(record: logging.LogRecord) -> str:
-    return record.name.removeprefix(PACKAGE + ".")
+def _target(name: str) -> str:
+    return name.removeprefix(PACKAGE + ".")
 
 
 @lru_cache(maxsize=4)
@@ -115,8 +127,11 @@ def _second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
-def _time(record: logging.LogRecord) -> str:
-    microseconds = int(record.created * 1_000_000)
+def _microseconds(record: logging.LogRecord) -> int:
+    return int(record.created * 1_000_000)
+
+
+def _time(microseconds: int) -> str:
     return f"{_second(microseconds // 1_000_000)}.{microseconds % 1_000_000:06}Z"
 
 
@@ -128,18 +143,32 @@ class GatheringHandler(logging.StreamHandler[TextIO]):
     wait already, or when no event loop runs in this thread.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, form: PlainFormat) -> None:
         super().__init__(stream)
-        self._lines: list[str] = []
+        self.setFormatter(form)
+        self._form = form
+        self._entries: list[str | _Event] = []
         self._due = False
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self._lines.append(self.format(record) + self.terminator)
+            self._entries.append(self.format(record))
         except Exception:
             self.handleError(record)
             return
-        if record.levelno >= logging.WARNING or len(self._lines) >= GATHER_LINES:
+        self._flush_in_time(urgent=record.levelno >= logging.WARNING)
+
+    def event(self, now_us: int, name: str, text: Callable[..., str], *facts: object) -> None:
+        """A line at INFO by the logger `name`, without a record made for it: its message is
+        `text(*facts)`, asked for when the line is written. The caller has checked the level.
+
+        For what is logged with each request: a record costs more than its line.
+        """
+        self._entries.append((now_us, name, text, facts))
+        self._flush_in_time(urgent=False)
+
+    def _flush_in_time(self, *, urgent: bool) -> None:
+        if urgent or len(self._entries) >= GATHER_LINES:
             self.flush()
         elif not self._due:
             try:
@@ -156,10 +185,17 @@ class GatheringHandler(logging.StreamHandler[TextIO]):
 
     def flush(self) -> None:
         with self.lock or nullcontext():
-            lines, self._lines = self._lines, []
-            if lines and not self.stream.closed:
-                self.stream.write("".join(lines))
+            entries, self._entries = self._entries, []
+            if entries and not self.stream.closed:
+                lines = [
+                    entry if isinstance(entry, str) else self._line(entry) for entry in entries
+                ]
+                self.stream.write(self.terminator.join([*lines, ""]))
                 self.stream.flush()
+
+    def _line(self, event: _Event) -> str:
+        now_us, name, text, facts = event
+        return self._form.line(now_us, "INFO", _target(name), text(*facts))
 
 
 class PlainFormat(logging.Formatter):
@@ -170,14 +206,16 @@ class PlainFormat(logging.Formatter):
         self._prefix = prefix
 
     def format(self, record: logging.LogRecord) -> str:
-        return f"{self._prefix}{_target(record)}: {self.text(record)}"
-
-    def text(self, record: logging.LogRecord) -> str:
         message = record.getMessage()
         if record.exc_info:
             lines = self.formatException(record.exc_info).splitlines()
             message += " | " + " | ".join(line.strip() for line in lines)
-        return message if message.isprintable() else message.translate(_ESCAPES)
+        return self.line(_microseconds(record), _level(record), _target(record.name), message)
+
+    def line(self, now_us: int, level: str, target: str, message: str) -> str:
+        """One event; `now_us`: microseconds since 1970."""
+        safe = message if message.isprintable() else message.translate(_ESCAPES)
+        return f"{self._prefix}{target}: {safe}"
 
 
 class LineFormat(PlainFormat):
@@ -187,34 +225,37 @@ class LineFormat(PlainFormat):
         super().__init__()
         self._colour = colour
 
-    def format(self, record: logging.LogRecord) -> str:
-        level = _level(record)
+    def line(self, now_us: int, level: str, target: str, message: str) -> str:
         shown = f"{level:>5}"
         if self._colour:
             shown = f"{_COLOURS.get(level, '')}{shown}\x1b[0m"
-        return f"{_time(record)} {shown} {super().format(record)}"
+        return f"{_time(now_us)} {shown} {super().line(now_us, level, target, message)}"
 
 
 class JournaldFormat(PlainFormat):
     """sd-daemon(3): journald reads the priority off the line."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        return f"<{_PRIORITIES.get(_level(record), 6)}>{super().format(record)}"
+    def line(self, now_us: int, level: str, target: str, message: str) -> str:
+        return f"<{_PRIORITIES.get(level, 6)}>{super().line(now_us, level, target, message)}"
 
 
 class JsonFormat(PlainFormat):
     """One object a line; fields given as `extra` stand at its top level, as in Garage."""
 
     def format(self, record: logging.LogRecord) -> str:
-        event: dict[str, object] = {
-            "timestamp": _time(record),
-            "level": _level(record),
-            "target": _target(record),
-            "message": record.getMessage(),
-        }
+        event = _event(
+            _microseconds(record), _level(record), _target(record.name), record.getMessage()
+        )
         if record.exc_info:
             event["exception"] = self.formatException(record.exc_info)
         for name, value in vars(record).items():
             if name not in _STANDARD_FIELDS and name not in event:
                 event[name] = value if isinstance(value, int | float | str | None) else str(value)
         return json.dumps(event, ensure_ascii=False)
+
+    def line(self, now_us: int, level: str, target: str, message: str) -> str:
+        return json.dumps(_event(now_us, level, target, message), ensure_ascii=False)
+
+
+def _event(now_us: int, level: str, target: str, message: str) -> dict[str, object]:
+    return {"timestamp": _time(now_us), "level": level, "target": target, "message": message}

@@ -27,6 +27,7 @@ from garage_lite.core.disk.files import LocalFiles
 from garage_lite.core.errors import BucketAlreadyExists, GarageLiteError
 from garage_lite.core.limits import KIB
 from garage_lite.core.model.buckets import Permission
+from garage_lite.logs import gathering_handler
 from garage_lite.node import Node, World, running_node
 from garage_lite.system import SystemClock, SystemEntropy, pause
 from garage_lite.web.admin.app import serve_admin
@@ -153,6 +154,7 @@ async def _doors(node: Node) -> AsyncIterator[None]:
 
 def _s3_context(node: Node) -> S3Context:
     s3 = node.config.s3_api
+    handler = gathering_handler()
     return S3Context(
         directory=node.directory,
         objects=node.objects,
@@ -170,6 +172,7 @@ def _s3_context(node: Node) -> S3Context:
             host_id=node.key.node.hex()[:16],
         ),
         has_layout=lambda: node.layout.ready,
+        log_event=handler.event if handler is not None else None,
     )
 
 

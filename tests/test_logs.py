@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import re
@@ -9,7 +10,18 @@ import sys
 
 import pytest
 
-from garage_lite.logs import JournaldFormat, JsonFormat, LineFormat, levels, set_up
+from garage_lite.logs import (
+    GATHER_LINES,
+    GatheringHandler,
+    JournaldFormat,
+    JsonFormat,
+    LineFormat,
+    PlainFormat,
+    gathering_handler,
+    handler_for,
+    levels,
+    set_up,
+)
 
 DEBUG, INFO, WARNING = logging.DEBUG, logging.INFO, logging.WARNING
 
@@ -99,3 +111,43 @@ def test_set_up(environ: dict[str, str], form: type, monkeypatch: pytest.MonkeyP
         root.handlers[:] = before[0]
         root.setLevel(before[1])
         own.setLevel(before[2])
+
+
+@pytest.mark.parametrize("environ", [{}, {"GARAGE_LOG_FORMAT": "json"}])
+def test_an_event_reads_like_a_record(environ: dict[str, str]) -> None:
+    """The cheap way for a line per request and the ordinary one must not differ."""
+    stream = io.StringIO()
+    handler = handler_for(environ, stream)
+    assert isinstance(handler, GatheringHandler)
+    handler.emit(record("a\nline of 3"))
+    at_us = 1_795_000_000_123_456
+    handler.event(at_us, "garage_lite.core.rpc", lambda what, n: f"{what} of {n}", "a\nline", 3)
+    first, second = stream.getvalue().splitlines()
+    assert first == second
+
+
+async def test_lines_of_one_moment_are_written_together_and_in_order() -> None:
+    stream = io.StringIO()
+    handler = GatheringHandler(stream, PlainFormat())
+    handler.event(0, "garage_lite.a", lambda: "one")
+    handler.emit(record("two"))
+    handler.event(0, "garage_lite.a", lambda: "three")
+    assert stream.getvalue() == ""
+    handler.emit(record("four", WARNING))
+    assert stream.getvalue() == "a: one\ncore.rpc: two\na: three\ncore.rpc: four\n"
+    for number in range(GATHER_LINES):
+        handler.event(0, "garage_lite.a", str, number)
+    assert stream.getvalue().count("\n") == GATHER_LINES + 4
+
+
+def test_a_gathering_handler_is_found_only_where_nobody_else_listens() -> None:
+    root = logging.getLogger()
+    before = root.handlers[:]
+    try:
+        handler = GatheringHandler(io.StringIO(), PlainFormat())
+        root.handlers[:] = [handler]
+        assert gathering_handler() is handler
+        root.handlers[:] = [handler, logging.NullHandler()]
+        assert gathering_handler() is None
+    finally:
+        root.handlers[:] = before

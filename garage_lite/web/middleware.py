@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections.abc import Callable
+from itertools import chain
 from typing import Final
 
 from garage_lite.core.errors import NodeError
@@ -34,6 +36,7 @@ class Endpoint:
 
     def __init__(self, context: S3Context) -> None:
         self._context = context
+        self._log_event = context.log_event or log_event
         self._verifier = Verifier(context.settings.region, context.directory.key)
         self.draining = False
         """Once set, every answer ends its connection."""
@@ -90,7 +93,20 @@ class Endpoint:
                 self._idle.set()
             if log.isEnabledFor(logging.INFO):
                 took_us = self._context.clock.monotonic_us() - started_us
-                _log_line(exchange, request, status, sent, took_us, request_id, note)
+                key = request.key_id if request is not None else "-"
+                self._log_event(
+                    self._context.clock.now_us(),
+                    log.name,
+                    request_line,
+                    exchange.method,
+                    exchange.target,
+                    status,
+                    sent,
+                    took_us,
+                    key,
+                    request_id,
+                    note,
+                )
         return Answered(keep_alive)
 
     def common_headers(self, request_id: str) -> str:
@@ -125,7 +141,8 @@ class Endpoint:
 
 def check_header_size(exchange: Exchange) -> None:
     """Raises RequestHeaderSectionTooLarge."""
-    size = sum([len(name) + len(value) + 4 for name, value in exchange.message.raw_headers])
+    raw_headers = exchange.message.raw_headers
+    size = sum(map(len, chain.from_iterable(raw_headers))) + 4 * len(raw_headers)
     if size > HEADER_BYTES_MAX:
         raise S3Error(
             "RequestHeaderSectionTooLarge",
@@ -145,25 +162,29 @@ def _names(error: S3Error, request: S3Request | None) -> tuple[tuple[str, str], 
     return ()
 
 
-def _log_line(
-    exchange: Exchange,
-    request: S3Request | None,
+def request_line(
+    method: str,
+    target: str,
     status: int,
     sent: int,
     took_us: int,
+    key: str,
     request_id: str,
     note: str,
-) -> None:
-    verified = getattr(request, "verified", None)
-    target = _SECRET_PARAMETERS.sub(r"\1=...", exchange.target)
-    log.info(
-        "%s %s %d %d bytes %.1f ms key %s request %s%s",
-        exchange.method,
-        target.encode("ascii", "backslashreplace").decode(),
-        status,
-        sent,
-        took_us / 1000,
-        verified.key.id if verified else "-",
-        request_id,
-        f" {note}" if note else "",
+) -> str:
+    """What the log says of one request. `sent`: bytes of the answer's body; `note`: what went
+    wrong, or "". Signatures and keys in the target are left out."""
+    if "?" in target:
+        target = _SECRET_PARAMETERS.sub(r"\1=...", target)
+    if not target.isascii():
+        target = target.encode("ascii", "backslashreplace").decode()
+    ended = f" {note}" if note else ""
+    return (
+        f"{method} {target} {status} {sent} bytes {took_us / 1000:.1f} ms key {key}"
+        f" request {request_id}{ended}"
     )
+
+
+def log_event(now_us: int, name: str, text: Callable[..., str], *facts: object) -> None:
+    """A line at INFO, the ordinary way: it has the time at which it is logged."""
+    logging.getLogger(name).info("%s", text(*facts))

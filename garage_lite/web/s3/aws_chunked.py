@@ -21,6 +21,7 @@ from typing import Final
 
 from garage_lite.core.errors import IncompleteBody
 from garage_lite.web.s3.errors import S3Error
+from garage_lite.web.s3.signature import SigningKey
 
 _EMPTY_HASH: Final = sha256(b"").hexdigest()
 LINE_BYTES_MAX: Final = 512
@@ -45,7 +46,7 @@ class Form(Enum):
 class Seed:
     """What chunk signatures go on from: the request's own."""
 
-    signing_key: bytes
+    signing_key: SigningKey
     timestamp: str
     scope: str
     signature: str
@@ -172,7 +173,7 @@ class Decoder:
 
     def _compare(self, text: str, claimed: str, what: str) -> None:
         assert self._seed is not None
-        right = hmac.digest(self._seed.signing_key, text.encode(), "sha256").hex()
+        right = self._seed.signing_key.sign(text.encode())
         if not hmac.compare_digest(right, claimed):
             raise S3Error(
                 "SignatureDoesNotMatch",

@@ -154,7 +154,7 @@ async def put_acl(context: S3Context, request: S3Request) -> Reply:
             "Only the canned ACL 'private' is implemented.",
             ("Header", "x-amz-acl"),
         )
-    check_promises(request.header_names(), request.header)
+    check_promises(request.headers)
     if request.key:
         version_id = request.query.get("versionId") or None
         await context.objects.head(request.bucket.id, request.key, version_id)

@@ -43,3 +43,6 @@ class S3Context:
     settings: S3Settings
     has_layout: Callable[[], bool] = lambda: True
     """Whether it is said where data go; before, nothing can be stored or found."""
+    log_event: Callable[..., None] | None = None
+    """A cheaper way than the logging module to log a line per request: called with the
+    time in microseconds, a logger's name, a function that makes the message, its arguments."""

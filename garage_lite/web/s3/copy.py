@@ -30,7 +30,7 @@ _SOURCE = "x-amz-copy-source-"
 
 
 async def copy_object(context: S3Context, request: S3Request) -> Reply:
-    check_promises(request.header_names(), request.header)
+    check_promises(request.headers)
     directive = request.header("x-amz-metadata-directive") or "COPY"
     if directive not in ("COPY", "REPLACE"):
         raise S3Error(
@@ -41,7 +41,7 @@ async def copy_object(context: S3Context, request: S3Request) -> Reply:
         )
     headers = None
     if directive == "REPLACE":
-        headers = stored_headers(request.header_names(), request.header)
+        headers = stored_headers(request.headers)
     version, source = await context.copies.copy_object(
         CopyRequest(
             source=_source(context, request),

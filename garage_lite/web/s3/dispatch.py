@@ -109,10 +109,7 @@ def authenticate(context: S3Context, verifier: Verifier, request: S3Request) -> 
         raise AccessDenied("Access Denied. Anonymous requests are not allowed.")
     request.verified = verified
     request.operation = find_operation(
-        request.method,
-        request.scope,
-        request.query,
-        set(map(str.lower, request.header_names())) if request.hoisted else request.headers,
+        request.method, request.scope, request.query, request.headers
     )
     if request.access_key.expired(now_us // 1000):
         raise KeyExpired
@@ -127,7 +124,7 @@ def _verify(verifier: Verifier, request: S3Request, now_s: int) -> Verified | No
         )
         request.hoist()
         return verified
-    if "Authorization" in request.headers:
+    if "authorization" in request.headers:
         return verifier.verify_header(request.method, request.target, request.headers, now_s)
     if query and all(name in query for name in _PRESIGNED_V2):
         raise S3Error(
@@ -156,11 +153,11 @@ def authorize(context: S3Context, request: S3Request) -> None:
 
 
 def _body(request: S3Request, stream: Stream, go_on: Callable[[], None]) -> RequestBody:
-    names = list(request.header_names())
+    headers = request.headers
     if request.operation.name in _SKIPS_CHECKSUM:
-        names = [name for name in names if name.lower() not in CHECKSUM_HEADERS]
+        headers = {name: headers[name] for name in headers if name not in CHECKSUM_HEADERS}
     verified = request.verified
-    announced = announcement(names, request.header, verified.payload)
+    announced = announcement(headers, verified.payload)
     decoder = None
     if announced.form is not None:
         seed = None

@@ -1,6 +1,7 @@
 """What request headers mean and what answers carry: stored headers, ranges, conditions, dates.
 
-Pure: texts in, values out. A header whose promise can't be kept is an error, never ignored:
+Pure: texts in, values out; request headers are those of `S3Request.headers`, by lower-case name.
+A header whose promise can't be kept is an error, never ignored:
 object lock, tags, encryption by the server, storage classes other than STANDARD, grants.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -25,14 +26,16 @@ from garage_lite.web.s3.errors import S3Error
 Header = Callable[[str], str | None]
 """Looks up a request header by its lower-case name."""
 
-STORED: Final = (
-    "content-type",
-    "cache-control",
-    "content-disposition",
-    "content-encoding",
-    "content-language",
-    "expires",
-    "x-amz-website-redirect-location",
+STORED: Final = frozenset(
+    [
+        "content-type",
+        "cache-control",
+        "content-disposition",
+        "content-encoding",
+        "content-language",
+        "expires",
+        "x-amz-website-redirect-location",
+    ]
 )
 NAMES: Final[Mapping[str, str]] = {
     "content-type": "Content-Type",
@@ -86,51 +89,48 @@ _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS: Final = ("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec").split()  # noqa: SIM905
 
 
-def check_promises(names: Iterable[str], header: Header) -> None:
+def check_promises(headers: Mapping[str, str]) -> None:
     """That no header asks for what isn't there. Raises NotImplemented or InvalidStorageClass."""
-    for name in names:
-        lower = name.lower()
-        if not lower.startswith("x-amz-"):
+    for name, value in headers.items():
+        if name[:6] != "x-amz-":
             continue
-        if lower in _UNKEPT or lower.startswith(_UNKEPT_PREFIXES):
-            if (header(lower) or "") in _HARMLESS.get(lower, ()):
+        if name in _UNKEPT or name.startswith(_UNKEPT_PREFIXES):
+            if value in _HARMLESS.get(name, ()):
                 continue
             raise S3Error(
                 "NotImplemented",
                 "A header you provided implies functionality that is not implemented.",
-                ("Header", lower),
+                ("Header", name),
             )
-        if lower == "x-amz-storage-class" and header(lower) != "STANDARD":
+        if name == "x-amz-storage-class" and value != "STANDARD":
             raise S3Error("InvalidStorageClass", "The storage class you specified is not valid.")
-        if lower == "x-amz-acl" and header(lower) not in CANNED_ACLS:
+        if name == "x-amz-acl" and value not in CANNED_ACLS:
             raise S3Error("InvalidArgument", "The canned ACL is not known.")
 
 
-def stored_headers(names: Iterable[str], header: Header) -> tuple[tuple[str, str], ...]:
-    """The headers of a request that are kept with an object, lower-case, each once.
+def stored_headers(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """The headers of a request that are kept with an object.
 
     Raises MetadataTooLarge, InvalidArgument for text that is not UTF-8.
     """
-    kept: dict[str, str] = {}
+    kept: list[tuple[str, str]] = []
     size = 0
-    for name in names:
-        lower = name.lower()
-        user = lower.startswith("x-amz-meta-")
-        if lower in kept or not (user or lower in STORED):
+    for name, value in headers.items():
+        user = name[:11] == "x-amz-meta-"
+        if not (user or name in STORED):
             continue
-        value = header(lower) or ""
         try:
             length = len(value.encode())
         except UnicodeEncodeError as error:
-            raise S3Error("InvalidArgument", f"The header {lower} is not UTF-8.") from error
+            raise S3Error("InvalidArgument", f"The header {name} is not UTF-8.") from error
         if user:
-            size += len(lower) - len("x-amz-meta-") + length
-        elif lower == "content-encoding":
+            size += len(name) - len("x-amz-meta-") + length
+        elif name == "content-encoding":
             value = without_aws_chunked(value)
-        elif lower == "x-amz-website-redirect-location":
+        elif name == "x-amz-website-redirect-location":
             _check_redirect(value)
         if value or user:
-            kept[lower] = value
+            kept.append((name, value))
     if size > METADATA_BYTES_MAX:
         raise S3Error(
             "MetadataTooLarge",
@@ -138,7 +138,7 @@ def stored_headers(names: Iterable[str], header: Header) -> tuple[tuple[str, str
             ("Size", str(size)),
             ("MaxSizeAllowed", str(METADATA_BYTES_MAX)),
         )
-    return tuple(kept.items())
+    return tuple(kept)
 
 
 def without_aws_chunked(encoding: str) -> str:
@@ -170,7 +170,7 @@ def object_headers(version: ObjectVersion, *, checksum: bool) -> list[tuple[str,
             headers.append((NAMES.get(name, name), value))
     headers.append(("Content-Type", content_type))
     if not version.null:
-        headers.append(("x-amz-version-id", version.id.hex()))
+        headers.append(("x-amz-version-id", version.version_id))
     if version.meta.encryption:
         headers += encryption_headers(version.meta.encryption.key_md5)
     if checksum and version.meta.checksum:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hmac import compare_digest
 from typing import Final
@@ -27,6 +27,7 @@ CHECKSUM_HEADERS: Final = {f"{_HEADER_PREFIX}{name.lower()}": name for name in D
 _ABOUT_CHECKSUMS: Final = frozenset(
     [f"{_HEADER_PREFIX}algorithm", f"{_HEADER_PREFIX}mode", f"{_HEADER_PREFIX}type"]
 )
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}").fullmatch
 _LENGTH = re.compile(r"[0-9]{1,19}", re.ASCII).fullmatch
 _FORMS: Final = {form.value: form for form in Form}
 
@@ -86,16 +87,16 @@ class Announcement:
         return value
 
 
-def announcement(names: Iterable[str], header: Header, payload: str) -> Announcement:
-    """What the headers `names` of a request (looked up by `header`) say of its body.
+def announcement(headers: Mapping[str, str], payload: str) -> Announcement:
+    """What the headers of a request, by lower-case name, say of its body.
 
     `payload` is x-amz-content-sha256 as it was signed. Raises S3Error: InvalidDigest,
     InvalidArgument, InvalidRequest, MissingContentLength, EntityTooLarge.
     """
     form = _FORMS.get(payload)
     sha256 = _payload_hash(payload) if form is None else None
-    algorithm, value, trailer = _additional(names, header, form)
-    size = _size(header, form)
+    algorithm, value, trailer = _additional(headers, form)
+    size = _size(headers.get, form)
     if size is not None and size > PUT_BYTES_MAX:
         raise S3Error(
             "EntityTooLarge",
@@ -106,14 +107,14 @@ def announcement(names: Iterable[str], header: Header, payload: str) -> Announce
     wanted = {algorithm} if algorithm else set()
     if sha256 is not None:
         wanted.add("SHA256")
-    md5 = _content_md5(header("content-md5"))
+    md5 = _content_md5(headers.get("content-md5"))
     return Announcement(size, form, sha256, md5, algorithm, value, trailer, frozenset(wanted))
 
 
 def _payload_hash(payload: str) -> bytes | None:
     if payload == UNSIGNED_PAYLOAD:
         return None
-    if re.fullmatch(r"[0-9a-fA-F]{64}", payload):
+    if _SHA256(payload):
         return bytes.fromhex(payload)
     raise S3Error(
         "InvalidArgument",
@@ -155,22 +156,22 @@ def _content_md5(text: str | None) -> bytes | None:
 
 
 def _additional(
-    names: Iterable[str], header: Header, form: Form | None
+    headers: Mapping[str, str], form: Form | None
 ) -> tuple[str | None, bytes | None, str | None]:
     """Algorithm, value and trailer of the additional checksum, if there is one."""
-    checksums = [name.lower() for name in names if name.lower().startswith(_HEADER_PREFIX)]
+    checksums = [name for name in headers if name[:15] == _HEADER_PREFIX]
     given = [name for name in checksums if name in CHECKSUM_HEADERS]
     if len(given) + sum(name in _ABOUT_CHECKSUMS for name in checksums) < len(checksums):
         raise S3Error(
             "NotImplemented", f"Of checksums only {', '.join(DIGEST_BYTES)} are implemented."
         )
-    trailers = _announced_trailers(header("x-amz-trailer"), form)
-    if len(given) + len(trailers) > 1:
+    trailers = _announced_trailers(headers.get("x-amz-trailer"), form)
+    if len(given) + len(trailers) > 1 or any("," in headers[name] for name in given):
         raise S3Error(
             "InvalidRequest",
             "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.",
         )
-    sdk_algorithm = header("x-amz-sdk-checksum-algorithm")
+    sdk_algorithm = headers.get("x-amz-sdk-checksum-algorithm")
     if not given and not trailers:
         if sdk_algorithm is not None:
             raise S3Error(
@@ -185,7 +186,7 @@ def _additional(
         raise S3Error("InvalidRequest", "Value for x-amz-sdk-checksum-algorithm header is invalid.")
     if trailers:
         return algorithm, None, name
-    value = decode_checksum(algorithm, header(name) or "")
+    value = decode_checksum(algorithm, headers[name])
     if value is None:
         raise BadDigest(f"The {algorithm} you specified is no such checksum.")
     return algorithm, value, None

@@ -42,14 +42,14 @@ from garage_lite.web.s3.xml import Element, escape, name_text
 
 
 async def create_multipart_upload(context: S3Context, request: S3Request) -> Reply:
-    check_promises(request.header_names(), request.header)
+    check_promises(request.headers)
     algorithm, kind = _checksum_choice(request)
     upload_id, upload = await context.uploads.create(
         CreateRequest(
             bucket=request.bucket,
             key=request.key,
             initiator=request.access_key.id,
-            headers=stored_headers(request.header_names(), request.header),
+            headers=stored_headers(request.headers),
             customer_key=customer_key(request.header),
             checksum_algorithm=algorithm,
             checksum_type=kind,
@@ -193,12 +193,12 @@ def _claim(element: Element) -> PartClaim:
 
 def _object_checksum(request: S3Request) -> Checksum | None:
     """The checksum of the whole object that the client gives to be compared."""
-    given = [name.lower() for name in request.header_names() if name.lower() in CHECKSUM_HEADERS]
+    given = [name for name in request.headers if name in CHECKSUM_HEADERS]
     if not given:
         return None
-    if len(given) > 1:
+    text = request.headers[given[0]]
+    if len(given) > 1 or "," in text:
         raise S3Error("InvalidRequest", "Expecting a single x-amz-checksum- header.")
-    text = request.header(given[0]) or ""
     value_text, dash, _ = text.partition("-")
     algorithm = CHECKSUM_HEADERS[given[0]]
     value = decode_checksum(algorithm, value_text)

@@ -31,20 +31,20 @@ def require_length(request: S3Request) -> None:
 
 async def put_object(context: S3Context, request: S3Request) -> Reply:
     require_length(request)
-    check_promises(request.header_names(), request.header)
+    check_promises(request.headers)
     version = await context.objects.put(
         PutRequest(
             bucket=request.bucket,
             key=request.key,
             body=request.body,
-            headers=stored_headers(request.header_names(), request.header),
+            headers=stored_headers(request.headers),
             customer_key=customer_key(request.header),
             guard=write_condition(request.header),
         )
     )
     headers = [("ETag", f'"{version.etag_text}"')]
     if not version.null:
-        headers.append(("x-amz-version-id", version.id.hex()))
+        headers.append(("x-amz-version-id", version.version_id))
     if version.meta.encryption:
         headers += encryption_headers(version.meta.encryption.key_md5)
     if version.meta.checksum:

@@ -6,7 +6,7 @@ or a leading slash are as good as any other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
@@ -14,7 +14,7 @@ from garage_lite.core.errors import KeyTooLong
 from garage_lite.core.limits import KEY_BYTES_MAX
 from garage_lite.web.s3.errors import S3Error
 from garage_lite.web.s3.operations import Operation, Scope
-from garage_lite.web.s3.signature import Headers, Verified, decode_query_part, split_target
+from garage_lite.web.s3.signature import Verified, decode_query_part, split_target
 
 if TYPE_CHECKING:
     from garage_lite.core.model.buckets import Bucket
@@ -31,8 +31,8 @@ class S3Request:
         "body",
         "bucket",
         "bucket_name",
+        "header",
         "headers",
-        "hoisted",
         "key",
         "method",
         "operation",
@@ -47,15 +47,20 @@ class S3Request:
     operation: Operation
     body: RequestBody
 
-    def __init__(self, method: str, target: str, headers: Headers, root_domain: str | None) -> None:
+    def __init__(
+        self, method: str, target: str, headers: Mapping[str, str], root_domain: str | None
+    ) -> None:
+        """`headers` as they came: in any case, a name perhaps several times."""
         self.method = method
         self.target = origin_form(target)
-        self.headers = headers
+        self.headers = joined(headers.items())
+        """By lower-case name, several of one name joined by commas; with `hoist`, also what the
+        query says in their place."""
+        self.header: Callable[[str], str | None] = self.headers.get
+        """A header by its lower-case name."""
         path, query = split_target(self.target)
         self.query = parse_query(query) if query else {}
-        self.hoisted: dict[str, str] = {}
-        """x-amz-* parameters of a presigned request: they count as headers."""
-        self.bucket_name, self.key = _name_of(path, virtual_host(headers.get("Host"), root_domain))
+        self.bucket_name, self.key = _name_of(path, virtual_host(self.header("host"), root_domain))
         if self.key:
             self.scope = Scope.OBJECT
         else:
@@ -65,23 +70,18 @@ class S3Request:
     def access_key(self) -> AccessKey:
         return self.verified.key
 
-    def header(self, name: str) -> str | None:
-        """A header by its name; several of one name joined by commas."""
-        values = self.headers.getall(name, ())
-        if not values:
-            return self.hoisted.get(name)
-        return values[0] if len(values) == 1 else ",".join(values)
-
-    def header_names(self) -> Iterator[str]:
-        yield from self.headers
-        yield from self.hoisted
+    @property
+    def key_id(self) -> str:
+        """The id of the key that signed it, for the log; "-" as long as nobody is known to."""
+        verified: Verified | None = getattr(self, "verified", None)
+        return verified.key.id if verified is not None else "-"
 
     def hoist(self) -> None:
         """Let the x-amz-* parameters of a presigned request count as headers."""
         for name, value in self.query.items():
             lower = name.lower()
-            if lower.startswith("x-amz-") and lower not in self.headers:
-                self.hoisted[lower] = value
+            if lower.startswith("x-amz-"):
+                self.headers.setdefault(lower, value)
 
     def number(self, name: str, default: int, least: int, most: int | None = None) -> int:
         """A numeric query parameter, at most `most`. Raises InvalidArgument."""
@@ -100,6 +100,15 @@ class S3Request:
     def name(self, parameter: str) -> bytes:
         """A query parameter that is (part of) an object key."""
         return self.query.get(parameter, "").encode()
+
+
+def joined(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Headers by lower-case name, several of one name joined by commas."""
+    values: dict[str, str] = {}
+    for name, value in headers:
+        lower = name.lower()
+        values[lower] = f"{values[lower]},{value}" if lower in values else value
+    return values
 
 
 def origin_form(target: str) -> str:

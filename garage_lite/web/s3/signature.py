@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from hashlib import sha256
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from garage_lite.core.limits import CLOCK_SKEW_SECONDS_MAX, PRESIGN_SECONDS_MAX
@@ -34,6 +34,8 @@ _AUTHORIZATION = re.compile(
 _TIMESTAMP = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z", re.ASCII).fullmatch
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_.~/-]*").fullmatch
 _PLAIN_QUERY = re.compile(r"[A-Za-z0-9_.~-]*").fullmatch
+_INNER: Final = bytes(byte ^ 0x36 for byte in range(256))
+_OUTER: Final = bytes(byte ^ 0x5C for byte in range(256))
 _BLANKS = re.compile(r"[ \t]+")
 _PRESIGNED: Final = (
     "X-Amz-Algorithm",
@@ -45,13 +47,8 @@ _PRESIGNED: Final = (
 )
 
 
-class Headers(Protocol):
-    """Request headers: case-insensitive, possibly several of one name."""
-
-    def __iter__(self) -> Iterator[str]: ...
-    def __contains__(self, name: object, /) -> bool: ...
-    def get(self, name: str, /) -> str | None: ...
-    def getall(self, name: str, default: Sequence[str], /) -> Sequence[str]: ...
+Headers = Mapping[str, str]
+"""Request headers by lower-case name, several of one name joined by commas."""
 
 
 class Verified(NamedTuple):
@@ -62,27 +59,48 @@ class Verified(NamedTuple):
     """x-amz-content-sha256, or UNSIGNED-PAYLOAD."""
     timestamp: str
     scope: str
-    signing_key: bytes
+    signing_key: SigningKey
     signature: str
+
+
+class SigningKey:
+    """HMAC-SHA256 (RFC 2104) under one key of 64 bytes at most, many times: the hash of the
+    padded key is taken once and copied, a third of what OpenSSL's `hmac.digest` costs."""
+
+    __slots__ = ("_inner", "_outer")
+
+    def __init__(self, key: bytes) -> None:
+        padded = key.ljust(64, b"\0")
+        self._inner = sha256(padded.translate(_INNER))
+        self._outer = sha256(padded.translate(_OUTER))
+
+    def sign(self, text: bytes) -> str:
+        """The signature of `text`, hexadecimal."""
+        inner = self._inner.copy()
+        inner.update(text)
+        outer = self._outer.copy()
+        outer.update(inner.digest())
+        return outer.hexdigest()
 
 
 class SigningKeys:
     """Derived keys by (secret, date, region); bounded, forgotten all at once when full."""
 
     def __init__(self, entries_max: int = 1024) -> None:
-        self._cache: dict[tuple[str, str, str], bytes] = {}
+        self._cache: dict[tuple[str, str, str], SigningKey] = {}
         self._entries_max = entries_max
 
-    def get(self, secret: str, date: str, region: str) -> bytes:
-        key = self._cache.get((secret, date, region))
-        if key is None:
-            key = b"AWS4" + secret.encode()
-            for part in (date, region, "s3", "aws4_request"):
-                key = hmac.digest(key, part.encode(), "sha256")
-            if len(self._cache) >= self._entries_max:
-                self._cache.clear()
-            self._cache[secret, date, region] = key
-        return key
+    def get(self, secret: str, date: str, region: str) -> SigningKey:
+        known = self._cache.get((secret, date, region))
+        if known is not None:
+            return known
+        key = b"AWS4" + secret.encode()
+        for part in (date, region, "s3", "aws4_request"):
+            key = hmac.digest(key, part.encode(), "sha256")
+        if len(self._cache) >= self._entries_max:
+            self._cache.clear()
+        made = self._cache[secret, date, region] = SigningKey(key)
+        return made
 
 
 class _Claim(NamedTuple):
@@ -161,10 +179,11 @@ def canonical_request(
     """
     lines = []
     for name in signed_headers.split(";"):
-        values = headers.getall(name, ())
-        if not values:
+        value = headers.get(name)
+        if value is None:
+            value = headers.get(name.lower())
+        if value is None:
             raise S3Error("SignatureDoesNotMatch", f"The signed header {name!r} is not there.")
-        value = values[0] if len(values) == 1 else ",".join([item.strip() for item in values])
         if "  " in value or "\t" in value:
             value = _BLANKS.sub(" ", value)
         lines.append(f"{name}:{value}\n")
@@ -173,11 +192,11 @@ def canonical_request(
     )
 
 
-def sign(signing_key: bytes, timestamp: str, scope: str, canonical: str) -> str:
+def sign(signing_key: SigningKey, timestamp: str, scope: str, canonical: str) -> str:
     """The signature of a canonical request, hexadecimal."""
     digest = sha256(canonical.encode("utf-8", "surrogateescape")).hexdigest()
     text = f"{ALGORITHM}\n{timestamp}\n{scope}\n{digest}"
-    return hmac.digest(signing_key, text.encode("utf-8", "surrogateescape"), "sha256").hex()
+    return signing_key.sign(text.encode("utf-8", "surrogateescape"))
 
 
 class Verifier:
@@ -204,7 +223,7 @@ class Verifier:
         self, method: str, target: str, query: Mapping[str, str], headers: Headers, now_s: int
     ) -> Verified:
         """A presigned request; `query` holds its decoded parameters. Raises S3Error."""
-        if "Authorization" in headers:
+        if "authorization" in headers:
             raise S3Error(
                 "InvalidArgument",
                 "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter or the"
@@ -245,12 +264,12 @@ class Verifier:
 
 
 def _claim_of_header(headers: Headers, region: str) -> _Claim:
-    text = headers.get("Authorization") or ""
+    text = headers.get("authorization") or ""
     found = _AUTHORIZATION(text)
     if found is None:
         raise _unreadable_authorization(text)
     credential, signed_headers, signature = found.groups()
-    timestamp = headers.get("x-amz-date") or _timestamp_of_date(headers.get("Date"))
+    timestamp = headers.get("x-amz-date") or _timestamp_of_date(headers.get("date"))
     fields = _credential_fields(credential)
     if fields is None:
         raise S3Error(
@@ -402,11 +421,11 @@ def _check_all_signed(headers: Headers, signed_headers: str) -> None:
     """
     signed = signed_headers.split(";")
     missing = [] if "host" in signed else ["host"]
-    for name in headers:
-        if name[:6].lower() == "x-amz-":
-            lower = name.lower()
-            if lower not in signed and lower != "x-amz-content-sha256":
-                missing.append(lower)
+    missing += [
+        name
+        for name in headers
+        if name[:6] == "x-amz-" and name not in signed and name != "x-amz-content-sha256"
+    ]
     if missing:
         raise S3Error(
             "AccessDenied",

@@ -12,8 +12,9 @@ from multidict import CIMultiDict
 
 from garage_lite.core.model.keys import AccessKey
 from garage_lite.web.s3.errors import S3Error
-from garage_lite.web.s3.request import parse_query
+from garage_lite.web.s3.request import joined, parse_query
 from garage_lite.web.s3.signature import (
+    SigningKey,
     SigningKeys,
     Verified,
     Verifier,
@@ -93,7 +94,7 @@ PUBLISHED = {
 def test_published_examples_are_accepted(name: str) -> None:
     method, target, headers, signed, signature = PUBLISHED[name]
     arrived = CIMultiDict(headers, Host=HOST, Authorization=authorization(signed, signature))
-    verified = verifier().verify_header(method, target, arrived, NOW)
+    verified = verifier().verify_header(method, target, joined(arrived.items()), NOW)
     assert verified.key is KEY
     assert verified.payload == headers["x-amz-content-sha256"]
     assert verified.scope == "20130524/us-east-1/s3/aws4_request"
@@ -115,7 +116,7 @@ def presigned(
 ) -> Verified:
     arrived = CIMultiDict(headers or {}, Host=HOST)
     query = parse_query(target.partition("?")[2])
-    return verifier().verify_query(method, target, query, arrived, now)
+    return verifier().verify_query(method, target, query, joined(arrived.items()), now)
 
 
 def test_published_presigned_example_is_accepted_until_it_expires() -> None:
@@ -192,7 +193,8 @@ def signed_headers(
         }
     )
     path, _, query = target.partition("?")
-    canonical = canonical_request(method, path, canonical_query(query), headers, names, payload)
+    arrived = joined(headers.items())
+    canonical = canonical_request(method, path, canonical_query(query), arrived, names, payload)
     scope = f"{moment[:8]}/{region}/s3/aws4_request"
     key = SigningKeys().get(KEY.secret, moment[:8], region)
     headers["Authorization"] = authorization(
@@ -207,7 +209,7 @@ def verify(
     target: str = "/bucket/a%20key?prefix=b&list-type=2",
     now: int = NOW,
 ) -> Verified:
-    return verifier().verify_header(method, target, headers, now)
+    return verifier().verify_header(method, target, joined(headers.items()), now)
 
 
 def test_what_was_signed_is_accepted() -> None:
@@ -381,39 +383,52 @@ def test_a_request_without_payload_hash_is_refused() -> None:
 
 
 def test_unknown_and_deleted_keys_cost_the_same_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[str] = []
-    real = hmac.digest
+    calls: list[bytes] = []
+    derive, sign_text = hmac.digest, SigningKey.sign
 
-    def counted(key: bytes, message: bytes, digest: str) -> bytes:
-        calls.append(digest)
-        return real(key, message, digest)
+    def derived(key: bytes, message: bytes, digest: str) -> bytes:
+        calls.append(message)
+        return derive(key, message, digest)
 
-    monkeypatch.setattr(hmac, "digest", counted)
+    def signed(key: SigningKey, text: bytes) -> str:
+        calls.append(text)
+        return sign_text(key, text)
+
+    monkeypatch.setattr(hmac, "digest", derived)
+    monkeypatch.setattr(SigningKey, "sign", signed)
     verify(signed_headers())
     right = len(calls)
     calls.clear()
     nobody = Verifier(REGION, lambda key_id: None)
-    headers = signed_headers()
+    arrived = joined(signed_headers().items())
     calls.clear()
     with pytest.raises(S3Error) as refused:
-        nobody.verify_header("GET", "/bucket/a%20key?prefix=b&list-type=2", headers, NOW)
+        nobody.verify_header("GET", "/bucket/a%20key?prefix=b&list-type=2", arrived, NOW)
     assert refused.value.code == "InvalidAccessKeyId"
     assert right - len(calls) == right // 2  # the first count signed as well as verified
     gone = AccessKey(KEY.id, "", 0, deleted=True)
     with pytest.raises(S3Error) as refused:
         Verifier(REGION, lambda key_id: gone).verify_header(
-            "GET", "/bucket/a%20key?prefix=b&list-type=2", headers, NOW
+            "GET", "/bucket/a%20key?prefix=b&list-type=2", arrived, NOW
         )
     assert refused.value.code == "InvalidAccessKeyId"
 
 
 def test_signing_keys_are_bounded() -> None:
     keys = SigningKeys(entries_max=3)
-    first = keys.get("secret", "20130524", "garage")
+    first = keys.get("secret", "20130524", "garage").sign(b"text")
     for day in range(10):
         keys.get("secret", f"2013060{day}", "garage")
-    assert keys.get("secret", "20130524", "garage") == first
+    assert keys.get("secret", "20130524", "garage").sign(b"text") == first
     assert len(keys._cache) <= 3
+
+
+@given(st.binary(max_size=64), st.binary())
+def test_a_signing_key_signs_as_hmac_does(key: bytes, text: bytes) -> None:
+    signing = SigningKey(key)
+    right = hmac.digest(key, text, "sha256").hex()
+    assert signing.sign(text) == right
+    assert signing.sign(text) == right  # and is not used up
 
 
 @given(st.text(alphabet="/abc%+ ~.é?&=#\udc80", max_size=30))
