@@ -3,17 +3,60 @@
 The same seed gives the same run. What is ready at one moment runs in a random order; an
 executor's job runs on the loop's own thread after a random virtual delay, and its result arrives
 after another, as from a thread. Jobs of one executor keep their order.
+
+Several simulated processes share the loop: what a process starts runs in its context, so it can
+be frozen (nothing of it runs until it is thawed) or killed (nothing of it ever runs again, not
+even what it would do at a clean end).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import heapq
 import random
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+
+class Process:
+    """What one simulated process runs: everything that was started in its `context`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.frozen = False
+        self.dead = False
+        self.held: list[asyncio.Handle] = []
+        """What would have run since it was frozen or killed."""
+        self.context = contextvars.Context()
+        self.context.run(_PROCESS.set, self)
+
+    def freeze(self) -> None:
+        """As SIGSTOP does."""
+        self.frozen = True
+        _loop().halted.append(self)
+
+    def thaw(self) -> None:
+        self.frozen = False
+        if not self.dead:
+            _loop().resume(self)
+
+    def kill(self) -> None:
+        """As SIGKILL does."""
+        self.dead = True
+        _loop().halted.append(self)
+
+
+_PROCESS: contextvars.ContextVar[Process | None] = contextvars.ContextVar("process", default=None)
+
+
+def _loop() -> SimLoop:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, SimLoop)
+    return loop
 
 
 class SimLoop(asyncio.BaseEventLoop):
@@ -24,17 +67,12 @@ class SimLoop(asyncio.BaseEventLoop):
         self.random = random.Random(seed)
         self._now = 0.0
         self._clock_resolution = 1e-9
-        self._selector = self  # BaseEventLoop asks it only to wait: select(timeout)
         self._free_at: dict[int, float] = {}
+        self.halted: list[Process] = []
+        """Every process that was ever frozen or killed."""
 
     def time(self) -> float:
         return self._now
-
-    def select(self, timeout: float | None) -> list[Any]:
-        if timeout is None:
-            raise RuntimeError("deadlock: nothing is left to happen, and somebody waits")
-        self._now += timeout
-        return []
 
     def run_in_executor(  # type: ignore[override]
         self, executor: Executor | None, func: Callable[..., T], *args: Any
@@ -80,13 +118,42 @@ class SimLoop(asyncio.BaseEventLoop):
             self.create_task(agen.aclose())
 
     def _run_once(self) -> None:
+        """One turn, as the base class does it, but in a random order and by virtual time."""
+        timers: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
         ready = self._ready  # type: ignore[attr-defined]
-        if len(ready) > 1:
-            shuffled = list(ready)
-            self.random.shuffle(shuffled)
-            ready.clear()
-            ready.extend(shuffled)
-        super()._run_once()  # type: ignore[misc]
+        while timers and timers[0].cancelled():
+            heapq.heappop(timers)._scheduled = False  # type: ignore[attr-defined]
+        if not ready and not self._stopping:  # type: ignore[attr-defined]
+            if not timers:
+                raise RuntimeError("deadlock: nothing is left to happen, and somebody waits")
+            self._now = max(self._now, timers[0].when())
+        while timers and timers[0].when() <= self._now + self._clock_resolution:
+            timer = heapq.heappop(timers)
+            timer._scheduled = False  # type: ignore[attr-defined]
+            ready.append(timer)
+        turn = list(ready)
+        ready.clear()
+        if len(turn) > 1:
+            self.random.shuffle(turn)
+        for handle in turn:
+            if self.halted:
+                process = handle._context.get(_PROCESS)
+                if process is not None and (process.frozen or process.dead):
+                    process.held.append(handle)
+                    continue
+            if not handle.cancelled():
+                handle._run()
+
+    def resume(self, process: Process) -> None:
+        """What was held runs soon, in any order."""
+        self._ready.extend(process.held)  # type: ignore[attr-defined]
+        process.held.clear()
+
+    def bury(self) -> None:
+        """Let all run, so that all tasks can be cancelled: the simulation is over."""
+        for process in self.halted:
+            self.resume(process)
+        self.halted.clear()
 
 
 def run(main: Coroutine[Any, Any, T], seed: int = 0) -> T:
@@ -99,6 +166,7 @@ def run(main: Coroutine[Any, Any, T], seed: int = 0) -> T:
         pending = asyncio.all_tasks(loop)
         for task in pending:
             task.cancel()
+        loop.bury()
         if pending:
             loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
         asyncio.set_event_loop(None)
