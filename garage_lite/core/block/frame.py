@@ -51,6 +51,17 @@ class BlockName(NamedTuple):
         return f"{leaf_path(directory, leaf_of(self.block))}/{self.file_name()}"
 
 
+class StoredBlock(NamedTuple):
+    """A block as it is kept and sent: its plain content, or one zstd frame of it."""
+
+    compressed: bool
+    buffers: Sequence[Buffer]
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.buffers))
+
+
 def parse_name(name: str) -> BlockName | None:
     """The block a file name stands for; None if it is no block's."""
     stem = name.removesuffix(CORRUPTED)
@@ -128,6 +139,14 @@ def content(
     if blake3(plain).digest() != name.block:
         raise BlockCorrupt(f"block {name.block.hex()} does not match its name")
     return plain
+
+
+def plain_content(
+    block: BlockHash, stored: StoredBlock, decompressor: zstandard.ZstdDecompressor | None = None
+) -> bytes:
+    """The content of a block that came as it is stored, verified. Raises BlockCorrupt."""
+    name = BlockName(block, compressed=stored.compressed)
+    return content(name, b"".join(stored.buffers), decompressor)
 
 
 def _expanded(stored: bytes, decompressor: zstandard.ZstdDecompressor | None) -> bytes:

@@ -20,6 +20,7 @@ from enum import Enum
 from functools import partial
 from typing import Final, TypeVar
 
+from garage_lite.core.block.frame import StoredBlock
 from garage_lite.core.block.markers import DataDirectory
 from garage_lite.core.disk.block_directories import (
     NO_ROOM,
@@ -170,6 +171,28 @@ class BlockFiles:
         self.counts.written_bytes += sum(len(part) for part in parts)
         self.counts.stored_bytes += done.stored_bytes
 
+    async def prepare(self, parts: Sequence[Buffer], *, compress: bool) -> StoredBlock:
+        """A block's content as it is to be stored, here by `put_stored` and on other nodes."""
+        return await self._write(
+            partial(self._shelf.prepare, parts, compress=compress), "a block was not compressed"
+        )
+
+    async def put_stored(self, block: BlockHash, stored: StoredBlock, *, verify: bool) -> None:
+        """As `put`, of a block that was prepared or came from another node."""
+        async with self._busy.hold(block):
+            done = await self._write(
+                partial(self._shelf.put_stored, block, stored, verify=verify),
+                f"block {block.hex()} was not stored",
+            )
+            await self._settle([done])
+        self.counts.written += 1
+        self.counts.written_bytes += stored.size
+        self.counts.stored_bytes += done.stored_bytes
+
+    async def expand(self, block: BlockHash, stored: StoredBlock) -> bytes:
+        """The verified content of a block that came from another node. Raises BlockCorrupt."""
+        return await self._read(partial(self._shelf.expand, block, stored))
+
     async def get(self, block: BlockHash) -> bytes:
         """The plain content, verified.
 
@@ -181,11 +204,24 @@ class BlockFiles:
 
     async def get_range(self, block: BlockHash, start: int, end: int | None) -> bytes:
         """The bytes [start, end) of a block that was verified whole. Raises as `get`."""
+        content = await self._from_good_copy(block, lambda copy: self._shelf.read(copy)[start:end])
+        self.counts.read += 1
+        self.counts.read_bytes += len(content)
+        return content
+
+    async def get_stored(self, block: BlockHash) -> StoredBlock:
+        """What the file holds, once it was verified: for a node that asks. Raises as `get`."""
+        stored = await self._from_good_copy(block, self._shelf.read_stored)
+        self.counts.read += 1
+        self.counts.read_bytes += stored.size
+        return stored
+
+    async def _from_good_copy(self, block: BlockHash, read: Callable[[Copy], T]) -> T:
         bad: list[Copy] = []
         for _ in range(_READ_ATTEMPTS):
             try:
                 async with self._reads:
-                    content = await self._read(partial(self._fetch, block, start, end, tuple(bad)))
+                    return await self._read(partial(self._shelf.fetch, block, read, tuple(bad)))
             except CorruptCopy as error:
                 if await self._set_aside(error.copy) or error.copy.directory.read_only:
                     bad.append(error.copy)
@@ -194,14 +230,7 @@ class BlockFiles:
                 if bad:
                     raise BlockCorrupt(f"block {block.hex()} was corrupt; set aside") from error
                 raise
-            self.counts.read += 1
-            self.counts.read_bytes += len(content)
-            return content
         raise BlockCorrupt(f"block {block.hex()} can't be read the same way twice")
-
-    def _fetch(self, block: BlockHash, start: int, end: int | None, skip: Sequence[Copy]) -> bytes:
-        content = self._shelf.fetch(block, skip)
-        return content[start:end]
 
     def has(self, block: BlockHash) -> bool:
         """Whether a file of this block is here; its content is not looked at.
@@ -210,6 +239,15 @@ class BlockFiles:
         """
         try:
             return bool(self._shelf.copies(block))
+        except OSError as error:
+            raise _failure(error, f"block {block.hex()} can't be looked for") from error
+
+    def stored_size(self, block: BlockHash) -> int | None:
+        """Bytes of a file of this block; None if there is none. Raises StorageFailed."""
+        try:
+            return next(
+                (self._files.file_size(copy.path) for copy in self._shelf.copies(block)), None
+            )
         except OSError as error:
             raise _failure(error, f"block {block.hex()} can't be looked for") from error
 

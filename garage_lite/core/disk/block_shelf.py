@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import count
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import zstandard
 
 from garage_lite.core.block.frame import (
     LEAVES_PER_FOLDER,
     BlockName,
+    StoredBlock,
     compressed,
     content,
     folder_path,
@@ -25,6 +27,7 @@ from garage_lite.core.block.frame import (
     leaf_path,
     matches,
     parse_name,
+    plain_content,
 )
 from garage_lite.core.block.placement import Placement
 from garage_lite.core.disk.block_directories import BlockDirectory
@@ -34,6 +37,7 @@ from garage_lite.core.limits import BLOCK_BYTES_MAX
 from garage_lite.core.ports import Buffer, Files, OpenMode
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 _STORED_BYTES_MAX: Final = BLOCK_BYTES_MAX + 64 * 1024
 """No block file is longer; of one that is, no more is read before it is found corrupt."""
@@ -112,8 +116,14 @@ class Shelf:
         """The verified content. Raises CorruptCopy, FileNotFoundError, OSError."""
         return self._verified(copy, self._stored(copy, sync=False))
 
-    def fetch(self, block: BlockHash, skip: Sequence[Copy] = ()) -> bytes:
-        """The verified content of any copy but those in `skip`.
+    def read_stored(self, copy: Copy) -> StoredBlock:
+        """What is in the file, once it was verified. Raises as `read`."""
+        stored = self._stored(copy, sync=False)
+        self._verified(copy, stored)
+        return StoredBlock(copy.name.compressed, [stored])
+
+    def fetch(self, block: BlockHash, read: Callable[[Copy], T], skip: Sequence[Copy] = ()) -> T:
+        """What `read` makes of any copy but those in `skip`.
 
         Raises CorruptCopy on the first bad one, BlockMissing, StorageFailed (a directory is
         gone), OSError. Looks twice, because a block that is just being moved may be missed once.
@@ -124,7 +134,7 @@ class Shelf:
                 if copy in skip:
                     continue
                 try:
-                    return self.read(copy)
+                    return read(copy)
                 except FileNotFoundError:
                     continue
                 except OSError as error:
@@ -145,20 +155,30 @@ class Shelf:
         return stored
 
     def _verified(self, copy: Copy, stored: bytes) -> bytes:
-        if not copy.name.compressed:
-            decompressor = None
-        else:
-            try:
-                decompressor = self._decompressors.pop()
-            except IndexError:
-                decompressor = zstandard.ZstdDecompressor()
         try:
-            return content(copy.name, stored, decompressor)
+            with self._decompressor(copy.name.compressed) as decompressor:
+                return content(copy.name, stored, decompressor)
         except BlockCorrupt as error:
             raise CorruptCopy(copy) from error
+
+    def expand(self, block: BlockHash, stored: StoredBlock) -> bytes:
+        """The verified content of a block that came from elsewhere. Raises BlockCorrupt."""
+        with self._decompressor(stored.compressed) as decompressor:
+            return plain_content(block, stored, decompressor)
+
+    @contextmanager
+    def _decompressor(self, wanted: bool) -> Iterator[zstandard.ZstdDecompressor | None]:
+        if not wanted:
+            yield None
+            return
+        try:
+            decompressor = self._decompressors.pop()
+        except IndexError:
+            decompressor = zstandard.ZstdDecompressor()
+        try:
+            yield decompressor
         finally:
-            if decompressor is not None:
-                self._decompressors.append(decompressor)
+            self._decompressors.append(decompressor)
 
     # --- writing
 
@@ -179,6 +199,25 @@ class Shelf:
         frame = self._compressed(parts, size) if compress else None
         copy = Copy(directory, BlockName(block, compressed=frame is not None))
         return self.write(copy, parts if frame is None else frame)
+
+    def prepare(self, parts: Sequence[Buffer], *, compress: bool) -> StoredBlock:
+        """The block as it will be stored here and elsewhere: compressed where that pays."""
+        frame = self._compressed(parts, sum(map(len, parts))) if compress else None
+        return StoredBlock(frame is not None, parts if frame is None else frame)
+
+    def put_stored(self, block: BlockHash, stored: StoredBlock, *, verify: bool) -> Unsynced:
+        """As `put`, of what was prepared here or elsewhere."""
+        if verify and stored.compressed:
+            self.expand(block, stored)
+        elif verify and not matches(block, stored.buffers):
+            raise BlockCorrupt(f"the content received for block {block.hex()} does not match it")
+        present = self._good_copy(block)
+        if present is not None:
+            return self._unsynced(present.directory, block, 0)
+        directory = self._roomy(block, stored.size)
+        return self.write(
+            Copy(directory, BlockName(block, compressed=stored.compressed)), stored.buffers
+        )
 
     def write(self, copy: Copy, buffers: Sequence[Buffer]) -> Unsynced:
         """Write the file of a copy as stored and rename it into its place."""

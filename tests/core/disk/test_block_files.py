@@ -6,7 +6,9 @@ import asyncio
 from pathlib import Path
 
 import pytest
+import zstandard
 
+from garage_lite.core.block.frame import StoredBlock
 from garage_lite.core.block.markers import MARKER_NAME, DataDirectory
 from garage_lite.core.disk.block_files import BlockFiles, BlockOptions, Checked
 from garage_lite.core.disk.block_shelf import Copy
@@ -305,3 +307,43 @@ async def test_leftovers_are_removed_at_the_start(tmp_path: Path) -> None:
     await open_blocks(tmp_path, state)
     assert not list((tmp_path / "d" / "tmp").iterdir())
     assert "format 1" in (tmp_path / "d" / MARKER_NAME).read_text()
+
+
+@pytest.mark.parametrize("plain", [noise(5, 5000), b"what compresses well\n" * 500])
+async def test_a_block_goes_from_node_to_node_as_it_is_stored(tmp_path: Path, plain: bytes) -> None:
+    first = await open_blocks(tmp_path / "first", MemoryState())
+    second = await open_blocks(tmp_path / "second", MemoryState())
+    block = named(plain)
+    prepared = await first.prepare([plain[:70], plain[70:]], compress=True)
+    await first.put_stored(block, prepared, verify=False)
+    assert first.stored_size(block) == prepared.size
+    assert second.stored_size(block) is None
+    sent = await first.get_stored(block)
+    assert b"".join(sent.buffers) == b"".join(prepared.buffers)
+    assert sent.compressed == (len(plain) > sent.size)
+    assert await second.expand(block, sent) == plain
+    await second.put_stored(block, sent, verify=True)
+    assert await second.get(block) == plain
+    assert second.counts.written == 1 and second.counts.read == 1
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        StoredBlock(False, [b"something else"]),
+        StoredBlock(True, [b"no frame"]),
+        StoredBlock(True, [zstandard.compress(b"something else")]),
+        StoredBlock(True, [zstandard.compress(b"the block"), b"and more"]),
+        StoredBlock(True, []),
+    ],
+)
+async def test_what_comes_from_elsewhere_and_is_another_block_is_not_stored(
+    tmp_path: Path, lie: StoredBlock
+) -> None:
+    blocks = await open_blocks(tmp_path, MemoryState())
+    block = named(b"the block")
+    with pytest.raises(BlockCorrupt):
+        await blocks.put_stored(block, lie, verify=True)
+    with pytest.raises(BlockCorrupt):
+        await blocks.expand(block, lie)
+    assert not blocks.has(block) and not files_of(tmp_path)
