@@ -29,7 +29,7 @@ from garage_lite.core.limits import KIB
 from garage_lite.core.model.buckets import Permission
 from garage_lite.logs import gathering_handler
 from garage_lite.node import Node, World, running_node
-from garage_lite.system import SystemClock, SystemEntropy, pause
+from garage_lite.system import SystemClock, SystemEntropy, pause, share_one_heap
 from garage_lite.web.admin.app import serve_admin
 from garage_lite.web.admin.context import AdminContext, NodeFacts, Space
 from garage_lite.web.admin.operations import bound_operations
@@ -63,6 +63,7 @@ def run_server(
 
 def _tune() -> None:
     """What the interpreter's defaults make too slow or too big for a small board."""
+    share_one_heap()
     # Hand over often, so that a busy background thread delays no request.
     sys.setswitchinterval(0.0005)
     gc.set_threshold(50_000, 20, 50)

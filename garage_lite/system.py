@@ -1,9 +1,15 @@
-"""The machine's clock, sleep and randomness. Nothing else reads or uses them."""
+"""The machine's clock, sleep, randomness and memory. Nothing else reads or sets them."""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import secrets
 import time
+from typing import Final
+
+_M_ARENA_MAX: Final = -8
+"""malloc.h of glibc."""
 
 
 class SystemClock:
@@ -26,3 +32,14 @@ class SystemEntropy:
 def pause(seconds: float) -> None:
     """Put the calling thread to sleep; never on the event loop."""
     time.sleep(seconds)
+
+
+def share_one_heap() -> None:
+    """Let all threads allocate from one heap, where the C library is glibc.
+
+    By default each thread gets its own and keeps what it has once held: blocks pass from the loop
+    to the hashing and writing threads, so that each heap grows to what all of them need. To be
+    called before the first thread starts.
+    """
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
