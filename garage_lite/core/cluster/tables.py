@@ -6,13 +6,14 @@ is when peers join: they never know how many replicas answered.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Final
 
 from garage_lite.core.disk.replica import Guard, Listener, Replica
 from garage_lite.core.hlc import HybridClock
 from garage_lite.core.model.rowkeys import Table, local_row
 from garage_lite.core.ports import Clock, Entropy
+from garage_lite.core.table.history import rows_that_decide
 from garage_lite.core.table.schema import Change, Update, View
 
 _NEWEST_STAMP: Final = local_row(Table.NODE, b"newest stamp")
@@ -83,6 +84,14 @@ class Tables:
     async def with_prefix(self, prefix: bytes) -> list[tuple[bytes, bytes]]:
         """The rows whose key without its table's suffix is `prefix`, ascending."""
         return self._replica.durable.with_prefix(prefix)
+
+    async def versions(
+        self, prefix: bytes, named: Iterable[bytes] | None = None
+    ) -> list[tuple[bytes, bytes]]:
+        """Rows of an object key, newest first, on which it is decided what its current version is
+        and, with `named`, whether those and the null version survive (core/table/history.py).
+        However many versions there are, these are few."""
+        return rows_that_decide(self._replica.durable, prefix, named)
 
     def scan(self, start: bytes, end: bytes) -> AsyncIterator[tuple[list[bytes], list[bytes]]]:
         """Rows from `start` up to `end` (excluded), ascending, in batches."""

@@ -28,7 +28,7 @@ from garage_lite.core.disk.metadata_options import MetadataOptions, MetadataStat
 from garage_lite.core.disk.metadata_recovery import SNAPSHOTS, Recovered, recover
 from garage_lite.core.disk.metadata_snapshot import LogPart, prune_snapshots, take_snapshot
 from garage_lite.core.disk.metadata_tiers import Tiers
-from garage_lite.core.disk.segment_files import ABSENT, Access, SegmentLimits
+from garage_lite.core.disk.segment_files import ABSENT, Access, SegmentLimits, lesser
 from garage_lite.core.errors import (
     DataDirError,
     DiskFull,
@@ -175,15 +175,39 @@ class MetadataStore:
             value = self._tiers.view.get(key, self._access)
         return None if value is ABSENT else value
 
-    def with_prefix(self, prefix: bytes, *, latest: bool = False) -> list[tuple[bytes, bytes]]:
-        """The rows whose key without its table's suffix is `prefix`, ascending; meant for few.
-        Raises DamagedRow."""
-        rows = self._tiers.view.with_prefix(prefix, self._access)
-        self._memory.with_prefix(prefix, rows)
+    def with_prefix(
+        self, prefix: bytes, most: int | None = None, *, latest: bool = False
+    ) -> list[tuple[bytes, bytes]]:
+        """The rows whose key without its table's suffix is `prefix`, ascending: the first `most`,
+        read no further than that, or all, meant for few. Raises DamagedRow."""
+        fresh: dict[bytes, bytes | None] = {}
+        if latest:
+            fresh = self._queued.lay_over(prefix, self._writing.lay_over(prefix, fresh))
+        rows: dict[bytes, bytes | None] = {}
+        bound = None if most is None else most + len(fresh)
+        known = self._tiers.view.with_prefix(prefix, self._access, rows, bound)
+        known = lesser(known, self._memory.with_prefix(prefix, rows, bound))
         if latest:
             rows = self._queued.lay_over(prefix, self._writing.lay_over(prefix, rows))
         length = len(prefix) + self._options.suffix_bytes.get(prefix[0], 0)
-        return [(k, v) for k, v in sorted(rows.items()) if v is not None and len(k) == length]
+        live = [(k, v) for k, v in sorted(rows.items()) if v is not None and len(k) == length]
+        if known is None:
+            return live[:most]
+        live = [(key, value) for key, value in live if key <= known]
+        if most is not None and len(live) < most:  # deletions took the place of rows
+            return self._first_rows(prefix, length, most, latest)
+        return live[:most]
+
+    def _first_rows(
+        self, prefix: bytes, length: int, most: int, latest: bool
+    ) -> list[tuple[bytes, bytes]]:
+        found: list[tuple[bytes, bytes]] = []
+        end = prefix + b"\xff" * (length - len(prefix) + 1)
+        for keys, values in self.scan(prefix, end, latest=latest):
+            found += [(k, v) for k, v in zip(keys, values, strict=True) if len(k) == length]
+            if len(found) >= most:
+                break
+        return found[:most]
 
     def scan(
         self, start: bytes, end: bytes, *, latest: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from garage_lite.core.disk.segment_files import ABSENT
+from garage_lite.core.disk.segment_files import ABSENT, lesser
 from garage_lite.core.metalog.manifest import Range
 from garage_lite.core.metalog.memtable import Batch, Memtable
 from garage_lite.core.metalog.merge import in_ranges, without_ranges
@@ -50,15 +50,24 @@ class Memory:
             value = frozen.table.rows.get(key, absent)
         return value
 
-    def with_prefix(self, prefix: bytes, rows: dict[bytes, bytes | None]) -> None:
-        """Lay the rows whose key starts with `prefix` over `rows`."""
+    def with_prefix(
+        self, prefix: bytes, rows: dict[bytes, bytes | None], most: int | None = None
+    ) -> bytes | None:
+        """Lay the rows whose key starts with `prefix`, the first `most` of each table, over
+        `rows`. Returns up to which key that is all, None: they are all."""
+        known = None
         frozen = self.frozen
         if frozen is not None:
-            for key in frozen.table.with_prefix(prefix):
+            keys = frozen.table.with_prefix(prefix, most)
+            for key in keys:
                 if not in_ranges(key, frozen.drops):
                     rows[key] = frozen.table.rows[key]
-        for key in self.active.with_prefix(prefix):
+            if len(keys) == most:
+                known = keys[-1]
+        keys = self.active.with_prefix(prefix, most)
+        for key in keys:
             rows[key] = self.active.rows[key]
+        return lesser(known, keys[-1]) if len(keys) == most else known
 
     def sources(self, start: bytes, end: bytes | None) -> list[Iterator[Batch]]:
         found = [self.active.blocks(start, end)]

@@ -28,8 +28,8 @@ class LatestView:
     def get(self, key: bytes) -> bytes | None:
         return self._store.get(key, latest=True)
 
-    def with_prefix(self, prefix: bytes) -> list[tuple[bytes, bytes]]:
-        return self._store.with_prefix(prefix, latest=True)
+    def with_prefix(self, prefix: bytes, most: int | None = None) -> list[tuple[bytes, bytes]]:
+        return self._store.with_prefix(prefix, most, latest=True)
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[list[bytes], list[bytes]]]:
         return self._store.scan(start, end, latest=True)

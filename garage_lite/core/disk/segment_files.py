@@ -190,6 +190,13 @@ def _position(index: Block, key: bytes) -> int:
     return 0 if key < prefix else len(strings) - 1
 
 
+def lesser(one: bytes | None, other: bytes | None) -> bytes | None:
+    """The lesser of two bounds, where None is no bound."""
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)
+
+
 class Segment:
     """A live segment: its file, and which of its rows still count."""
 
@@ -221,19 +228,31 @@ class Segment:
         return without_ranges(batches, self._drops) if self._drops else batches
 
     def lay_over(
-        self, prefix: bytes, end: bytes, rows: dict[bytes, bytes | None], by: Access
-    ) -> None:
-        """Put the rows of prefix <= key < end into `rows`. Few rows are in one block nearly
+        self,
+        prefix: bytes,
+        end: bytes,
+        rows: dict[bytes, bytes | None],
+        by: Access,
+        most: int | None,
+    ) -> bytes | None:
+        """Put the rows of prefix <= key < end, or the first `most` of them and some, into `rows`.
+        Returns up to which key that is all, None: they are all. Few rows are in one block nearly
         always: then no iterator is set up. Raises DamagedRow."""
         if prefix >= self._low and not self._drops:
             shared, suffixes, values = self.opened.find(prefix, by)
             low, high = _below(shared, suffixes, prefix), _below(shared, suffixes, end)
-            if high < len(suffixes):
+            full = most is not None and high - low >= most
+            if high < len(suffixes) or full:
                 for place in range(low, high):
                     rows[shared + suffixes[place]] = values[place]
-                return
+                return shared + suffixes[high - 1] if full else None
+        taken = 0
         for keys, found in self.blocks(prefix, end, by):
             rows.update(zip(keys, found, strict=True))
+            taken += len(keys)
+            if most is not None and taken >= most:
+                return keys[-1]
+        return None
 
     def overlaps(self, start: bytes, end: bytes | None) -> bool:
         return self.entry.last >= start and (end is None or self._low < end)
@@ -284,20 +303,30 @@ class SegmentSet:
                 return True
         return False
 
-    def with_prefix(self, prefix: bytes, by: Access) -> dict[bytes, bytes | None]:
-        """The rows, deletions too, whose key without its suffix is `prefix` (and maybe some whose
-        key only starts with it)."""
+    def with_prefix(
+        self,
+        prefix: bytes,
+        by: Access,
+        rows: dict[bytes, bytes | None],
+        most: int | None = None,
+    ) -> bytes | None:
+        """Put the rows, deletions too, whose key without its suffix is `prefix` (and maybe some
+        whose key only starts with it) into `rows`: all, or of each run the first `most` and some.
+        Returns up to which key that is all of them, None: they are all. Raises DamagedRow."""
         position, mask = probe(crc32(prefix))
         end = prefix + b"\xff" * (self._suffix_bytes.get(prefix[0], 0) + 1)
-        rows: dict[bytes, bytes | None] = {}
+        known: bytes | None = None
         for segments, _ in reversed(self.runs):
             for segment in segments:
                 opened = segment.opened
                 if opened.words[
                     position * opened.word_count >> 32
                 ] & mask == mask and segment.overlaps(prefix, end):
-                    segment.lay_over(prefix, end, rows, by)
-        return rows
+                    reached = segment.lay_over(prefix, end, rows, by, most)
+                    if reached is not None:
+                        known = lesser(known, reached)
+                        break  # the run goes on with greater keys
+        return known
 
     def sources(self, start: bytes, end: bytes | None, by: Access) -> list[Iterator[Batch]]:
         """Per run that holds any, its rows of start <= key < end; newest run first."""

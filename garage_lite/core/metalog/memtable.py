@@ -58,12 +58,12 @@ class Memtable:
                 self._sorted.sort()
         return self._sorted
 
-    def with_prefix(self, prefix: bytes) -> list[bytes]:
-        """Keys that start with `prefix`, ascending."""
+    def with_prefix(self, prefix: bytes, most: int | None = None) -> list[bytes]:
+        """Keys that start with `prefix`, ascending, at most the first `most`."""
         keys = self.keys()
-        found = []
+        found: list[bytes] = []
         for place in range(bisect_left(keys, prefix), len(keys)):
-            if not keys[place].startswith(prefix):
+            if len(found) == most or not keys[place].startswith(prefix):
                 break
             found.append(keys[place])
         return found

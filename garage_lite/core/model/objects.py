@@ -119,7 +119,8 @@ class ObjectVersion:
     settled: bool = False
     floor: Floor = Floor.NONE
     meta: ObjectMeta = ObjectMeta()
-    replaces: VersionId | None = None
+    replaces: Stamp | None = None
+    """An older version that is void wherever it is met: this one stands in its place."""
     ballot: tuple[int, bytes] | None = None
 
     @property
@@ -128,8 +129,8 @@ class ObjectVersion:
 
     @property
     def version_id(self) -> str:
-        """As clients know it: "null", or 32 hex digits."""
-        return NULL_VERSION_ID if self.null else self.stamp.id.hex()
+        """As clients know it: "null", or its stamp, by which its row is found."""
+        return NULL_VERSION_ID if self.null else self.stamp.text
 
     @property
     def has_data(self) -> bool:
@@ -156,7 +157,7 @@ class ObjectVersion:
                     [list(pair) for pair in meta.headers],
                     meta.checksum.pack() if meta.checksum else None,
                     meta.encryption.pack() if meta.encryption else None,
-                    self.replaces,
+                    list(self.replaces) if self.replaces else None,
                     list(self.ballot) if self.ballot else None,
                 ]
             )
@@ -188,7 +189,7 @@ class ObjectVersion:
             bool(flags & 4),
             Floor(floor),
             meta,
-            replaces,
+            Stamp(*replaces) if replaces else None,
             tuple(ballot) if ballot else None,
         )
 
@@ -228,7 +229,7 @@ def survivors(versions: list[ObjectVersion]) -> list[ObjectVersion]:
     for version in versions:
         if all_below:
             break
-        if not (version.removed or version.id in replaced or (null_below and version.null)):
+        if not (version.removed or version.stamp in replaced or (null_below and version.null)):
             alive.append(version)
         all_below = version.floor is Floor.ALL
         null_below = null_below or version.floor is Floor.NULL
@@ -238,13 +239,14 @@ def survivors(versions: list[ObjectVersion]) -> list[ObjectVersion]:
 def below_floor(versions: list[ObjectVersion]) -> list[ObjectVersion]:
     """Of the versions of one key, newest first, those whose rows a floor lets go at once.
 
-    A null version under `Floor.NULL` that is itself a floor of everything stays as a row: without
-    it a version below, met later, would come back.
+    A null version under `Floor.NULL` that is itself a floor of everything, or replaces another,
+    stays as a row: without it a version below, met later, would come back.
     """
     gone: list[ObjectVersion] = []
     all_below = null_below = False
     for version in versions:
-        if all_below or (null_below and version.null and version.floor is not Floor.ALL):
+        stays = version.floor is Floor.ALL or version.replaces is not None
+        if all_below or (null_below and version.null and not stays):
             gone.append(version)
         all_below = all_below or version.floor is Floor.ALL
         null_below = null_below or version.floor is Floor.NULL

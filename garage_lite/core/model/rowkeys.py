@@ -58,6 +58,9 @@ class Table(IntEnum):
     """due time, us (8) | row key: tombstones to forget."""
     NODE = 0x84
     """name -> small state of this node: newest stamp, layout, counters of restarts."""
+    BURIED = 0x85
+    """as an object row: one that older or newer rows depend on and that many others lie above
+    (core/table/history.py), so that it is found without reading those."""
 
 
 class CascadeKind:
@@ -81,11 +84,14 @@ SUFFIX_BYTES: Final[dict[int, int]] = {
     Table.PAGE: 8,
     Table.PART_LIST: 8,
     Table.BLOCK_REF: 16,
+    Table.BURIED: STAMP_BYTES,
 }
 """How many last bytes of a row key the bloom filters leave out; 0 where not named."""
 
 KEY_END: Final = b"\x00\x01"
 _INVERT: Final = bytes(255 - byte for byte in range(256))
+_OBJECT: Final = bytes((Table.OBJECT,))
+_BURIED: Final = bytes((Table.BURIED,))
 
 
 class Stamp(NamedTuple):
@@ -96,6 +102,22 @@ class Stamp(NamedTuple):
     successor: int
     """0, or 1 + that of the version this one was decided on (ballots)."""
     id: VersionId
+
+    @property
+    def text(self) -> str:
+        """As clients know it: a version's row is found by it, however many there are."""
+        return _plain_stamp(self).hex()
+
+
+def stamp_from_text(text: str) -> Stamp | None:
+    """The stamp that has this `text`, or None."""
+    try:
+        plain = bytes.fromhex(text)
+    except ValueError:
+        return None
+    if len(plain) != STAMP_BYTES or plain.hex() != text:
+        return None
+    return _stamp_from(plain)
 
 
 def escape(name: bytes) -> bytes:
@@ -130,19 +152,34 @@ def object_row(prefix: bytes, stamp: Stamp) -> bytes:
     return prefix + _stamp_bytes(stamp)
 
 
+def buried_row(object_row_key: bytes) -> bytes:
+    """The BURIED row of an object row; also the prefix of one from that of the other."""
+    return _BURIED + object_row_key[1:]
+
+
+def object_row_of(buried_row_key: bytes) -> bytes:
+    return _OBJECT + buried_row_key[1:]
+
+
+def _plain_stamp(stamp: Stamp) -> bytes:
+    return stamp.clock.to_bytes(8, "big") + stamp.successor.to_bytes(2, "big") + stamp.id
+
+
 def _stamp_bytes(stamp: Stamp) -> bytes:
-    plain = stamp.clock.to_bytes(8, "big") + stamp.successor.to_bytes(2, "big") + stamp.id
-    return plain.translate(_INVERT)
+    return _plain_stamp(stamp).translate(_INVERT)
 
 
-def stamp_of(row_key: bytes) -> Stamp:
-    """The stamp at the end of an object or part row's key."""
-    plain = row_key[-STAMP_BYTES:].translate(_INVERT)
+def _stamp_from(plain: bytes) -> Stamp:
     return Stamp(
         int.from_bytes(plain[:8], "big"),
         int.from_bytes(plain[8:10], "big"),
         VersionId(plain[10:]),
     )
+
+
+def stamp_of(row_key: bytes) -> Stamp:
+    """The stamp at the end of an object or part row's key."""
+    return _stamp_from(row_key[-STAMP_BYTES:].translate(_INVERT))
 
 
 def object_name_of(row_key: bytes) -> bytes:

@@ -32,6 +32,7 @@ from garage_lite.core.ids import BucketId, VersionId
 from garage_lite.core.limits import OBJECT_BYTES_MAX
 from garage_lite.core.model.buckets import Bucket
 from garage_lite.core.model.objects import (
+    NULL_VERSION_ID,
     Checksum,
     ChecksumType,
     Kind,
@@ -175,10 +176,18 @@ async def _answer_again(
     done = upload.completed
     if done is None or done.parts_digest != wanted:
         raise NoSuchUpload
-    rows = await storage.tables.with_prefix(object_prefix(request.bucket.id, request.key))
-    null = next((v.null for v in decoded(rows) if v.id == request.upload_id), True)
-    version_id = "null" if null else request.upload_id.hex()
+    version_id = await _version_id(storage, request)
     return CompleteResult(version_id, f"{done.etag.hex()}-{done.parts}", done.parts, done.checksum)
+
+
+async def _version_id(storage: Storage, request: CompleteRequest) -> str:
+    """Of the version that the upload became; read down to it, most often the newest."""
+    prefix = object_prefix(request.bucket.id, request.key)
+    async for keys, values in storage.tables.scan(prefix, after_prefix(prefix)):
+        for version in decoded(zip(keys, values, strict=True)):
+            if version.id == request.upload_id:
+                return version.version_id
+    return NULL_VERSION_ID
 
 
 def _rows_now(view: View, bucket: BucketId, upload: VersionId) -> Rows:

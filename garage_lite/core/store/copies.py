@@ -185,7 +185,7 @@ class Copies:
     async def _check_early(self, request: CopyRequest) -> None:
         if request.guard is not None:
             prefix = object_prefix(request.bucket.id, request.key)
-            check_write(request.guard, newest(await self._storage.tables.with_prefix(prefix)))
+            check_write(request.guard, newest(await self._storage.tables.versions(prefix)))
 
     async def _read(
         self, source: Source, version: ObjectVersion, start: int, end: int

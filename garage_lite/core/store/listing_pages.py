@@ -17,9 +17,8 @@ from typing import Final, NamedTuple
 import msgpack
 
 from garage_lite.core.errors import StorageFailed
-from garage_lite.core.ids import VersionId
 from garage_lite.core.model.objects import TAG, Floor, Kind, ObjectVersion
-from garage_lite.core.model.rowkeys import stamp_of
+from garage_lite.core.model.rowkeys import Stamp, stamp_of
 from garage_lite.core.store.window import Window, first_at, past_stem
 
 _REMOVED: Final = 2
@@ -91,11 +90,11 @@ class Newer:
 
     def __init__(self) -> None:
         self._all = self._null = False
-        self._replaced: set[VersionId] = set()
+        self._replaced: set[Stamp] = set()
 
     def admit(self, version: ObjectVersion) -> bool:
         """Whether the next older version survives; it is then counted among the newer."""
-        gone = version.removed or version.id in self._replaced
+        gone = version.removed or version.stamp in self._replaced
         alive = not (gone or self._all or (self._null and version.null))
         self._all = self._all or version.floor is Floor.ALL
         self._null = self._null or version.floor is Floor.NULL

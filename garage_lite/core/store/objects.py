@@ -41,10 +41,12 @@ from garage_lite.core.store.versions import (
     find,
     has_quotas,
     publish,
+    row_of,
     unplaced,
     with_id,
 )
 from garage_lite.core.store.writing import Storage
+from garage_lite.core.table.history import rows_that_decide
 from garage_lite.core.table.schema import Update, View
 
 ETAG_BYTES: Final = 16
@@ -165,7 +167,7 @@ class Objects:
         """Refuse what is sure to be refused before gigabytes are read. Decided again at the end."""
         if request.guard is None and not has_quotas(request.bucket):
             return
-        rows = await self._tables.with_prefix(object_prefix(request.bucket.id, request.key))
+        rows = await self._tables.versions(object_prefix(request.bucket.id, request.key), ())
         alive = survivors(decoded(rows))
         check_write(request.guard, alive[0] if alive else None)
         version = ObjectVersion(
@@ -266,9 +268,9 @@ class Objects:
             judged: dict[bytes, list[tuple[bytes, bytes]]] = {}
             for wanted in keys:
                 prefix = object_prefix(bucket.id, wanted.key)
-                rows = view.with_prefix(prefix)
+                rows = rows_that_decide(view, prefix, row_of(prefix, wanted.version_id or ""))
                 if wanted.condition is not None:
-                    judged[prefix] = rows
+                    judged[prefix] = rows_that_decide(view, prefix)
                 try:
                     update, result = self._decide(bucket, wanted, prefix, rows)
                 except CallerError as error:
@@ -283,7 +285,7 @@ class Objects:
             def check(
                 judged: dict[bytes, list[tuple[bytes, bytes]]] = judged, view: View = view
             ) -> None:
-                if any(view.with_prefix(prefix) != rows for prefix, rows in judged.items()):
+                if any(rows_that_decide(view, p) != rows for p, rows in judged.items()):
                     raise Overtaken
 
             try:

@@ -23,9 +23,11 @@ from garage_lite.core.model.rowkeys import (
     everywhere_row,
     object_prefix,
     object_row,
+    stamp_from_text,
     stamp_of,
 )
 from garage_lite.core.store.conditions import WriteCondition, check_write
+from garage_lite.core.table.history import rows_that_decide
 from garage_lite.core.table.schema import Change, Update, View
 
 Guard = Callable[[], None]
@@ -72,18 +74,25 @@ def with_id(rows: Sequence[tuple[bytes, bytes]], version_id: str) -> ObjectVersi
     return None
 
 
+def row_of(prefix: bytes, version_id: str) -> list[bytes]:
+    """The row of the version that clients know by this id; none for "null", which tells nothing,
+    and for what is no id."""
+    stamp = stamp_from_text(version_id)
+    return [] if stamp is None else [object_row(prefix, stamp)]
+
+
 async def find(
     tables: Tables, bucket: BucketId, key: bytes, version_id: str | None = None
 ) -> ObjectVersion:
     """The current version, or the one asked for. Raises NoSuchKey (also where it is a delete
     marker) and NoSuchVersion."""
-    rows = await tables.with_prefix(object_prefix(bucket, key))
-    if version_id is not None:
-        version = with_id(rows, version_id)
+    prefix = object_prefix(bucket, key)
+    if version_id is None:
+        version = newest(await tables.versions(prefix))
+    else:
+        version = with_id(await tables.versions(prefix, row_of(prefix, version_id)), version_id)
         if version is None:
             raise NoSuchVersion
-    else:
-        version = newest(rows)
     if version is None or not version.has_data:
         raise NoSuchKey
     return version
@@ -91,7 +100,7 @@ async def find(
 
 def current(view: View, bucket: BucketId, key: bytes) -> ObjectVersion | None:
     """The current version in a view, None where there is none or it is a delete marker."""
-    version = newest(view.with_prefix(object_prefix(bucket, key)))
+    version = newest(rows_that_decide(view, object_prefix(bucket, key)))
     return version if version is not None and version.has_data else None
 
 
@@ -170,7 +179,7 @@ async def publish(
                 check_bucket(tables.latest(), bucket.id)
             if not judged:
                 return
-            versions = decoded(tables.latest().with_prefix(prefix))
+            versions = decoded(rows_that_decide(tables.latest(), prefix, ()))
             if versions and versions[0].stamp >= placed.stamp:
                 raise Overtaken
             alive = survivors(versions)

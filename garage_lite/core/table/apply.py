@@ -13,8 +13,8 @@ changes ride in the record of the row that causes them, so a crash can't part th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from garage_lite.core.block.resync import deletion_rows
@@ -25,6 +25,7 @@ from garage_lite.core.model.objects import Floor, Kind, ObjectVersion, below_flo
 from garage_lite.core.model.rowkeys import CascadeKind, Table, stamp_of
 from garage_lite.core.model.uploads import Part, Upload, UploadState
 from garage_lite.core.model.versions import BlockRef, Pending, PendingState
+from garage_lite.core.table.history import History
 from garage_lite.core.table.schema import Change, Removal, Update, View, is_local, merge_rows
 
 TOMBSTONE_DELAY_MS: Final = 25 * 3_600_000
@@ -87,25 +88,22 @@ def plan_changes(
     """
     plan = _Plan(view, now_ms)
     before: dict[bytes, bytes | None] = {}
-    objects: dict[bytes, list[tuple[bytes, bytes]]] = {}
+    objects: dict[bytes, History] = {}
+    repeated: list[bytes] = []
     for change in changes:
         key = change.key
-        table = key[0]
-        if table == Table.OBJECT:
-            prefix = key[: -rowkeys.STAMP_BYTES]
-            if prefix not in objects:
-                objects[prefix] = view.with_prefix(prefix)
         if is_local(key):
             plan.rows[key] = (change.value or None) if isinstance(change, Update) else None
             continue
-        if table == Table.OBJECT and key not in plan.rows:
-            old = next((value for row, value in objects[prefix] if row == key), None)
-        else:
-            old = plan.get(key)
+        old = _old_object(plan, objects, key) if key[0] == Table.OBJECT else plan.get(key)
         new = None if isinstance(change, Removal) else merge_rows(key, old, change.value)
         if new != old:
             before.setdefault(key, old)
             plan.put(key, new)
+        elif new is not None and key[0] == Table.OBJECT:
+            repeated.append(key)
+    for key in repeated:
+        _object_repeated(plan, key)
     _derive(plan, before, objects)
     for bucket, change_of in plan.counters.items():
         if any(change_of):
@@ -116,10 +114,20 @@ def plan_changes(
     return list(plan.rows.items())
 
 
+def _old_object(plan: _Plan, objects: dict[bytes, History], key: bytes) -> bytes | None:
+    if key in plan.rows:
+        return plan.rows[key]
+    prefix = key[: -rowkeys.STAMP_BYTES]
+    history = objects.get(prefix)
+    if history is None:
+        objects[prefix] = history = History(plan.view, prefix)
+    return history.value(key)
+
+
 def _derive(
     plan: _Plan,
     before: dict[bytes, bytes | None],
-    objects: dict[bytes, list[tuple[bytes, bytes]]],
+    objects: dict[bytes, History],
 ) -> None:
     for key, old in before.items():
         table = key[0]
@@ -132,54 +140,120 @@ def _derive(
             _upload_changed(plan, key, old, new)
         elif table == Table.PART:
             _part_changed(plan, key, old, new)
-    for prefix, rows in objects.items():
-        _object_changed(plan, prefix, rows)
+    for prefix, history in objects.items():
+        changed = plan.by_prefix.get(prefix)
+        if changed:
+            _object_changed(plan, history, changed)
 
 
-def _versions(rows: Iterable[tuple[bytes, bytes]]) -> list[ObjectVersion]:
-    return [ObjectVersion.decode(stamp_of(key), value) for key, value in rows]
-
-
-def _object_changed(plan: _Plan, prefix: bytes, rows_before: list[tuple[bytes, bytes]]) -> None:
+def _object_changed(plan: _Plan, history: History, changed: Sequence[bytes]) -> None:
     """Prune what a floor lets go, drop the data of what was removed, count the difference."""
-    bucket = BucketId(prefix[2:34])
-    was = _versions(rows_before)
-    now = _versions(plan.siblings(prefix, rows_before))
+    bucket = BucketId(history.prefix[2:34])
+    changes = {key: _decoded(key, plan.rows[key]) for key in changed}
+    _read_what_depends(history, changes)
+    rows_was = _newest_first(history.versions)
+    rows_now = _newest_first(_joined(history.versions, changes))
+    was, now = [v for _, v in rows_was], [v for _, v in rows_now]
     alive_before, alive = survivors(was), survivors(now)
-    gone = below_floor(now)
-    for version in gone:
-        plan.rows[rowkeys.object_row(prefix, version.stamp)] = None
-    if len(alive) < len(now):
-        dead_before = {v.stamp for v in was} - {v.stamp for v in alive_before}
-        stay = {v.stamp for v in alive} | dead_before
-        for version in now:
-            if version.stamp not in stay:
-                _drop_data(plan, bucket, version)
-    _forget_later(plan, prefix, now, gone)
+    gone = {version.stamp for version in below_floor(now)}
+    stay = {version.stamp for version in alive}
+    dropped = {v.stamp for v in was} - {v.stamp for v in alive_before}
+    left: list[tuple[bytes, ObjectVersion]] = []
+    for key, version in rows_now:
+        if version.stamp not in stay and (key in changes or version.stamp not in dropped):
+            _drop_data(plan, bucket, version)
+        if version.stamp in gone:
+            plan.rows[key] = None
+            continue
+        if version.stamp not in stay and not version.removed:
+            # What removed it may be forgotten before it; its data is gone already.
+            version = replace(version, removed=True)
+            plan.rows[key] = version.encode()
+        left.append((key, version))
+    _forget_later(plan, left)
+    if not history.complete or max(len(was), len(left)) > history.top:
+        _bury(plan, history, history.buried(rows_was), history.buried(left))
     plan.count(
         bucket,
         Counters(
             objects=_has_object(alive) - _has_object(alive_before),
-            total_bytes=sum(v.size for v in alive) - sum(v.size for v in alive_before),
+            total_bytes=sum([v.size for v in alive]) - sum([v.size for v in alive_before]),
         ),
     )
+
+
+def _object_repeated(plan: _Plan, key: bytes) -> None:
+    """Inline bytes that come once more with a version removed meanwhile don't stay."""
+    value = plan.get(key)
+    if value is None:
+        return
+    version = ObjectVersion.decode(stamp_of(key), value)
+    if version.removed and version.kind is Kind.INLINE:
+        plan.rows[rowkeys.inline_row(BucketId(key[2:34]), version.id)] = None
+
+
+def _read_what_depends(history: History, changes: dict[bytes, ObjectVersion | None]) -> None:
+    """Make the history hold all rows that the changes concern, and the current version."""
+    if history.complete:
+        return
+    for key, now in changes.items():
+        was = history.versions.get(key)
+        floor = now.floor if now is not None else Floor.NONE
+        raised = floor if was is None or was.floor < floor else Floor.NONE
+        if raised is Floor.ALL:
+            history.read_all()
+        elif raised is Floor.NULL or now is None or not history.reaches(key):
+            history.read_buried()
+        if now is not None and now.replaces is not None:
+            history.value(rowkeys.object_row(history.prefix, now.replaces))
+
+    def knows_current() -> bool:
+        """Both before and after: by rows that have no unknown ones above them."""
+        for versions in (history.versions, _joined(history.versions, changes)):
+            rows = _newest_first(versions)
+            alive = survivors([version for _, version in rows])
+            if not alive or not history.reaches(rowkeys.object_row(history.prefix, alive[0].stamp)):
+                return False
+        return True
+
+    history.read_until(knows_current)
+
+
+def _decoded(key: bytes, value: bytes | None) -> ObjectVersion | None:
+    return None if value is None else ObjectVersion.decode(stamp_of(key), value)
+
+
+def _joined(
+    versions: Mapping[bytes, ObjectVersion], changes: Mapping[bytes, ObjectVersion | None]
+) -> dict[bytes, ObjectVersion]:
+    joined = {**versions, **changes}
+    return {key: version for key, version in joined.items() if version is not None}
+
+
+def _newest_first(versions: Mapping[bytes, ObjectVersion]) -> list[tuple[bytes, ObjectVersion]]:
+    return sorted(versions.items())
 
 
 def _has_object(alive: list[ObjectVersion]) -> bool:
     return bool(alive) and alive[0].has_data
 
 
-def _forget_later(
-    plan: _Plan, prefix: bytes, now: list[ObjectVersion], gone: list[ObjectVersion]
-) -> None:
+def _forget_later(plan: _Plan, left: list[tuple[bytes, ObjectVersion]]) -> None:
     """Queue the rows that from now on only say "removed"."""
-    alone = len(now) - len(gone) == 1
-    for version in now:
+    alone = len(left) == 1
+    for key, version in left:
         marker = alone and not version.has_data and version.floor is Floor.ALL
-        if (marker or version.removed) and version not in gone:
-            row = rowkeys.object_row(prefix, version.stamp)
-            if row in plan.rows:
-                plan.forget_later(row)
+        if (marker or version.removed) and key in plan.rows:
+            plan.forget_later(key)
+
+
+def _bury(plan: _Plan, history: History, before: set[bytes], after: set[bytes]) -> None:
+    for stale in history.stale:
+        plan.rows[stale] = None
+    for key in before - after:
+        plan.rows[rowkeys.buried_row(key)] = None
+    for key in after - before:
+        plan.rows[rowkeys.buried_row(key)] = b"\x01"
 
 
 def _drop_data(plan: _Plan, bucket: BucketId, version: ObjectVersion) -> None:

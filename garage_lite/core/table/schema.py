@@ -43,8 +43,9 @@ class View(Protocol):
 
     def get(self, key: bytes) -> bytes | None: ...
 
-    def with_prefix(self, prefix: bytes) -> list[tuple[bytes, bytes]]:
-        """The rows whose key without its table's suffix is `prefix`, ascending."""
+    def with_prefix(self, prefix: bytes, most: int | None = None) -> list[tuple[bytes, bytes]]:
+        """The rows (with `most`: the first of them) whose key without its table's suffix is
+        `prefix`, ascending."""
         ...
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[list[bytes], list[bytes]]]:

@@ -181,7 +181,7 @@ async def get_object_attributes(context: S3Context, request: S3Request) -> Reply
         content += f"<ObjectSize>{version.size}</ObjectSize>"
     headers = [("Last-Modified", http_date(version.mtime_ms // 1000))]
     if not version.null:
-        headers.append(("x-amz-version-id", version.id.hex()))
+        headers.append(("x-amz-version-id", version.version_id))
     return xml_reply("GetObjectAttributesResponse", content, *headers)
 
 

@@ -9,14 +9,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
+from garage_lite.core.disk import segment_files
 from garage_lite.core.disk.files import JournalFile, LocalFiles
-from garage_lite.core.disk.metadata import MetadataOptions, MetadataStore
+from garage_lite.core.disk.metadata import MetadataOptions, MetadataStore, Row
 from garage_lite.core.disk.metadata_snapshot import restore_snapshot
 from garage_lite.core.errors import DamagedRow, DataDirError, StorageFailed, Unavailable
 from garage_lite.core.limits import COMMIT_QUEUE_BYTES_MAX
+from garage_lite.core.metalog.segment import decode_block
 from garage_lite.core.ports import OpenMode
 from tests.core.disk.metadata_world import (
     SMALL,
@@ -86,6 +89,40 @@ async def test_real_files_hold_what_was_written_through_flush_merge_and_reopenin
     check_reads(store, model)
     assert store.status().store_id == b"r" * 16
     await store.close()
+
+
+def test_the_first_rows_of_many_are_found_without_reading_the_others() -> None:
+    async def scenario(files: SimFiles) -> None:
+        prefix = b"\x10\x00name"
+        model: Model = {}
+        store = await open_store(files, replace(DEFAULT, block_cache_bytes=0))
+        for start in range(6000, 0, -1000):
+            rows: list[Row] = [
+                (prefix + b"%04d" % n, b"%d" % n) for n in range(start, start + 1000, 3)
+            ]
+            rows += [(key, None) for key, _ in rows[:50] if start < 4000]
+            rows += [(b"\x10\x00mine%04d" % start, b""), (b"\x10\x00namely%04d" % start, b"")]
+            apply(model, rows)
+            await store.commit(rows)
+            if start % 2000 == 0:
+                await store.flush()
+        mine = sorted((k, v) for k, v in model.items() if k[:-4] == prefix)
+        with patch.object(segment_files, "decode_block", wraps=decode_block) as read:
+            for most in (1, 5, 70):
+                assert store.with_prefix(prefix, most) == mine[:most]
+            assert read.call_count < 60
+        assert store.with_prefix(prefix) == mine
+        hidden = [(key, None) for key, _ in mine[:900]]
+        store.commit(hidden)
+        assert store.with_prefix(prefix, 3, latest=True) == mine[900:903]
+        assert store.with_prefix(prefix, 3) == mine[:3]
+        await store.flush()
+        assert store.with_prefix(prefix, 3) == mine[900:903]
+        await store.drop_range(mine[0][0], mine[1000][0])
+        assert store.with_prefix(prefix, 3) == mine[1000:1003]
+        await store.close()
+
+    on_sim(scenario)
 
 
 def test_the_writers_see_at_once_what_the_readers_see_when_it_is_durable() -> None:

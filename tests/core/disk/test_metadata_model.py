@@ -33,7 +33,7 @@ tables = st.sampled_from((0x10, 0x20))
 
 
 def key_of(table: int, number: int) -> bytes:
-    return bytes((table, 0)) + b"name-%02d" % (number // 3) + b"st%02d" % (number % 3)
+    return bytes((table, 0)) + b"name-%02d" % (number // 7) + b"st%02d" % (number % 7)
 
 
 keys = st.builds(key_of, tables, numbers)
@@ -239,6 +239,9 @@ class Engine(RuleBasedStateMachine):
                     for rows, view in ((found, False), (latest, True)):
                         expected = sorted((k, v) for k, v in rows.items() if k.startswith(prefix))
                         assert self.store.with_prefix(prefix, latest=view) == expected
+                        for most in (1, 2, 4):
+                            first = self.store.with_prefix(prefix, most, latest=view)
+                            assert first == expected[:most]
 
         self.on_loop(check)
 

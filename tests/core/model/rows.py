@@ -96,7 +96,7 @@ versions = st.builds(
     settled=st.booleans(),
     floor=st.sampled_from(Floor),
     meta=metas,
-    replaces=st.none() | ids(16),
+    replaces=st.none() | st.just(Stamp(7, 0, VersionId(b"o" * 16))),
     ballot=st.none() | st.tuples(numbers, ids(32)),
 )
 completions = st.builds(Completed, octets, numbers, ids(32), st.none() | checksums, numbers)

@@ -14,6 +14,7 @@ from garage_lite.core.errors import StorageFailed
 from garage_lite.core.model.buckets import Bucket
 from garage_lite.core.model.counters import Counters
 from garage_lite.core.model.objects import ObjectVersion
+from garage_lite.core.model.rowkeys import stamp_from_text
 from garage_lite.core.model.versions import BlockEntry, decode_page, encode_page
 from tests.core.model.rows import BUCKET, ENCODED, STAMP, buckets, counters, versions
 
@@ -123,7 +124,8 @@ def test_etag_and_version_id_as_clients_know_them(version: ObjectVersion) -> Non
     etag, _, parts = version.etag_text.partition("-")
     assert bytes.fromhex(etag) == version.etag
     assert parts == (str(version.parts) if version.parts else "")
-    assert version.version_id == ("null" if version.null else STAMP.id.hex())
+    assert version.version_id == ("null" if version.null else STAMP.text)
+    assert stamp_from_text(STAMP.text) == STAMP
 
 
 @given(counters, st.lists(counters, max_size=3))

@@ -124,6 +124,11 @@ def test_the_bloom_filters_leave_out_what_varies_under_one_name() -> None:
         rowkeys.part_list_row(BUCKET, VERSION, end=1): rowkeys.part_lists_prefix(BUCKET, VERSION),
         rowkeys.block_ref_row(block, DATA): rowkeys.block_refs_prefix(block),
     }
+    prefixes |= {
+        rowkeys.buried_row(row): rowkeys.buried_row(prefix)
+        for row, prefix in prefixes.items()
+        if row[0] == Table.OBJECT
+    }
     assert {row[0] for row in prefixes} == set(SUFFIX_BYTES)
     for row, prefix in prefixes.items():
         assert row[: -SUFFIX_BYTES[row[0]]] == prefix
@@ -142,3 +147,21 @@ def test_rows_of_different_tables_never_meet() -> None:
     ]
     for row, other in combinations(rows, 2):
         assert row[0] != other[0]
+
+
+@given(stamps)
+def test_a_stamp_is_found_by_its_text_and_by_no_other(stamp: Stamp) -> None:
+    text = stamp.text
+    assert rowkeys.stamp_from_text(text) == stamp
+    for other in (text[:-2], text + "00", " " + text, "null", "", text[:-1] + "g"):
+        assert rowkeys.stamp_from_text(other) is None
+    assert text == text.upper() or rowkeys.stamp_from_text(text.upper()) is None
+
+
+@given(names, stamps)
+def test_a_buried_row_leads_to_its_object_row(name: bytes, stamp: Stamp) -> None:
+    row = rowkeys.object_row(rowkeys.object_prefix(BUCKET, name), stamp)
+    assert rowkeys.object_row_of(rowkeys.buried_row(row)) == row
+    assert rowkeys.buried_row(row).startswith(
+        rowkeys.buried_row(rowkeys.object_prefix(BUCKET, name))
+    )
