@@ -48,6 +48,7 @@ class Process:
         """As SIGKILL does."""
         self.dead = True
         _loop().halted.append(self)
+        _loop().unburied |= asyncio.all_tasks()
 
 
 _PROCESS: contextvars.ContextVar[Process | None] = contextvars.ContextVar("process", default=None)
@@ -70,6 +71,9 @@ class SimLoop(asyncio.BaseEventLoop):
         self._free_at: dict[int, float] = {}
         self.halted: list[Process] = []
         """Every process that was ever frozen or killed."""
+        self.unburied: set[asyncio.Task[Any]] = set()
+        """Tasks of the killed, among others: nothing else holds them, and one that is collected
+        would run its `finally`."""
 
     def time(self) -> float:
         return self._now

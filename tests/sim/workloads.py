@@ -1,0 +1,287 @@
+"""What clients do to a simulated cluster, and what must be true of it. By name in WORKLOADS."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from tests.sim import trouble
+from tests.sim.checkers import both_ended, not_linearizable, stale_reads, wrong_listings
+from tests.sim.clients import Client
+from tests.sim.history import Kind, Outcome
+from tests.sim.simulation import Run, Workload
+
+OPERATIONS: Final = 10
+"""Of each client in a run."""
+CLIENTS: Final = 3
+
+
+def linearizable(run: Run) -> Sequence[str]:
+    return not_linearizable(run.journal.operations)
+
+
+def regular(run: Run) -> Sequence[str]:
+    return stale_reads(run.journal.operations)
+
+
+def listed(run: Run) -> Sequence[str]:
+    return wrong_listings(run.journal.operations)
+
+
+async def pause(client: Client) -> None:
+    """Between two operations: none, or longer than a call takes."""
+    await asyncio.sleep(client.random.choice((0, 0.01, 0.3)) * client.random.random())
+
+
+async def each(
+    run: Run, step: Callable[[Client], Awaitable[object]], count: int = OPERATIONS
+) -> None:
+    """Clients that each take `count` steps."""
+
+    async def work(client: Client) -> None:
+        for _ in range(count):
+            await step(client)
+            await pause(client)
+
+    await run.together(*(work(run.client(f"client {n}")) for n in range(CLIENTS)))
+
+
+async def look(run: Run) -> None:
+    """At the end every node is asked for all that was ever written, and for all there is."""
+    client = run.client("at rest")
+    keys = sorted({op.key for op in run.journal.operations if op.key})
+    for node in run.cluster.nodes:
+        for key in keys:
+            await client.get(key, node)
+        await client.list(node)
+
+
+# --- one object
+
+
+def keys_of(run: Run, count: int = 2) -> list[str]:
+    return [f"key {number}" for number in range(count)]
+
+
+async def registers(run: Run) -> None:
+    keys = keys_of(run)
+
+    async def step(client: Client) -> None:
+        key = client.random.choice(keys)
+        match client.random.randrange(6):
+            case 0 | 1:
+                await client.put(key)
+            case 2:
+                await client.delete(key)
+            case _:
+                await client.get(key)
+
+    await each(run, step)
+
+
+async def conditional(run: Run, blind: bool = False) -> None:
+    """Creations and swaps; `blind`: beside plain writes of the same keys."""
+    keys = keys_of(run)
+
+    async def step(client: Client) -> None:
+        key = client.random.choice(keys)
+        known = (await client.get(key)).found
+        match client.random.randrange(6 if blind else 4):
+            case 0 | 1:
+                await (client.create(key) if known is None else client.swap(key, known))
+            case 2:
+                await (client.create(key) if known is None else client.delete_if(key, known))
+            case 3:
+                await client.create(key)
+            case 4:
+                await client.put(key)
+            case _:
+                await client.delete(key)
+
+    await each(run, step, OPERATIONS // 2)
+
+
+async def beside_blind(run: Run) -> None:
+    await conditional(run, blind=True)
+
+
+async def racers(run: Run) -> None:
+    """Many ask at once that nothing be there."""
+    names = [f"key {number}" for number in range(3)]
+
+    async def race(client: Client) -> None:
+        for name in names:
+            await client.create(name)
+
+    await run.together(*(race(run.client(f"racer {number}")) for number in range(6)))
+
+
+# --- many keys
+
+
+async def sets(run: Run) -> None:
+    """Keys come and go, each in its own time; all pages are listed meanwhile."""
+
+    async def step(client: Client) -> None:
+        mine = [op.key for op in run.journal.operations if op.client == client.name and op.key]
+        match client.random.randrange(5):
+            case 0 | 1:
+                await client.put(f"{client.random.randrange(100):02}-{client.name}")
+            case 2 if mine:
+                await client.delete(client.random.choice(mine))
+            case 3 if mine:
+                await client.delete_many(sorted(set(mine))[:5])
+            case _:
+                await client.list()
+
+    await each(run, step)
+
+
+async def copies(run: Run) -> None:
+    """Copies whose source is overwritten and deleted meanwhile."""
+    sources = keys_of(run)
+
+    async def step(client: Client) -> None:
+        source = client.random.choice(sources)
+        match client.random.randrange(6):
+            case 0 | 1:
+                await client.put(source)
+            case 2:
+                await client.delete(source)
+            case 3 | 4:
+                await client.copy(source, f"copy {client.random.randrange(2)}")
+            case _:
+                await client.get(f"copy {client.random.randrange(2)}")
+
+    await each(run, step)
+
+
+async def copies_onto_self(run: Run) -> None:
+    keys = keys_of(run)
+
+    async def step(client: Client) -> None:
+        key = client.random.choice(keys)
+        match client.random.randrange(4):
+            case 0:
+                await client.put(key)
+            case 1:
+                await client.copy(key, key)
+            case _:
+                await client.get(key)
+
+    await each(run, step)
+
+
+async def deduplicated(run: Run) -> None:
+    """Few contents under many keys: what one key drops another still needs."""
+    values = [run.journal.value() for _ in range(6)]
+    values = [value for value in values if value % 6 >= 3]  # the ones with blocks
+
+    async def step(client: Client) -> None:
+        key = f"key {client.random.randrange(5)}"
+        match client.random.randrange(5):
+            case 0 | 1:
+                await client.put(key, client.random.choice(values))
+            case 2:
+                await client.delete(key)
+            case _:
+                await client.get(key)
+
+    await each(run, step)
+
+
+# --- uploads
+
+
+async def uploads(run: Run) -> None:
+    """Aborts race completions, at different nodes."""
+    completions: dict[str, Outcome] = {}
+    aborts: dict[str, Outcome] = {}
+
+    async def step(client: Client) -> None:
+        key = client.random.choice(keys_of(run))
+        value = run.journal.value()
+        begun = await client.begin_upload(key, value)
+        if begun is None:
+            return
+        upload, etag = begun
+
+        async def complete() -> None:
+            await pause(client)
+            operation = await client.complete(key, upload, etag, value)
+            completions[upload.hex()] = operation.outcome
+
+        async def abort() -> None:
+            await pause(client)
+            aborts[upload.hex()] = await client.abort(key, upload)
+
+        match client.random.randrange(4):
+            case 0:
+                await complete()
+            case 1:
+                await abort()
+            case _:
+                await run.together(complete(), abort())
+        await client.get(key)
+
+    await each(run, step, 4)
+    run.wrong += both_ended(completions, aborts)
+
+
+# --- troubles of their own
+
+
+async def overwrite_without_quorum(run: Run) -> None:
+    """A node alone takes overwrites that can't be acknowledged; what was there stays."""
+    keys = keys_of(run)
+    first = run.client("first")
+    for key in keys:
+        await first.put(key)
+
+    async def alone(client: Client) -> None:
+        for _ in range(3):
+            run.cluster.isolate([0])
+            key = client.random.choice(keys)
+            write = client.put(key) if client.random.random() < 0.7 else client.delete(key)
+            await write
+            run.cluster.network.heal()
+            await asyncio.sleep(client.random.choice((0, 1.0)))
+            await client.get(key)
+
+    async def others(client: Client) -> None:
+        for _ in range(6):
+            key = client.random.choice(keys)
+            await (client.put(key) if client.random.random() < 0.3 else client.get(key))
+            await asyncio.sleep(client.random.uniform(0, 8))
+
+    await run.together(
+        alone(run.client("alone", 0)), others(run.client("other 1", 1)), others(run.client("2", 2))
+    )
+
+
+def reads_moved(run: Run) -> Sequence[str]:
+    """No operation of a run without trouble may fail."""
+    failed = [
+        op
+        for op in run.journal.operations
+        if op.outcome is Outcome.UNKNOWN or (op.outcome is Outcome.FAILED and op.kind is Kind.GET)
+    ]
+    return [f"without any trouble: {op}" for op in failed]
+
+
+WORKLOADS: Final[dict[str, Workload]] = {
+    "calm": Workload(registers, (linearizable, reads_moved), (), look),
+    "registers": Workload(registers, (linearizable,), trouble.ALL, look),
+    "sets": Workload(sets, (listed, regular), trouble.ALL, look),
+    "copies": Workload(copies, (regular, listed), trouble.ALL, look),
+    "copies onto self": Workload(copies_onto_self, (regular,), trouble.ALL, look),
+    "deduplicated": Workload(deduplicated, (regular,), trouble.ALL, look),
+    "uploads": Workload(uploads, (regular, listed), trouble.ALL, look),
+    "overwrite without quorum": Workload(
+        overwrite_without_quorum, (linearizable,), (), look, nodes=(3,)
+    ),
+    "racers": Workload(racers, (linearizable,), trouble.ALL, look),
+    "conditional": Workload(conditional, (linearizable,), trouble.ALL, look),
+    "beside blind": Workload(beside_blind, (linearizable,), trouble.ALL, look),
+}
