@@ -7,18 +7,26 @@ Reads what is durable. Knows when to read on and when to seek; what a page holds
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Final, Protocol
 
 from garage_lite.core.ids import BucketId
 from garage_lite.core.limits import LIST_KEYS_MAX
-from garage_lite.core.model.rowkeys import STAMP_BYTES, Table
+from garage_lite.core.model.objects import NULL_VERSION_ID, Kind, ObjectVersion
+from garage_lite.core.model.rowkeys import (
+    STAMP_BYTES,
+    Table,
+    object_prefix,
+    object_row,
+    stamp_from_text,
+)
 from garage_lite.core.store.listing_pages import (
     ListPage,
     ObjectPageBuilder,
     VersionPage,
     VersionPageBuilder,
 )
+from garage_lite.core.store.versions import decoded
 from garage_lite.core.store.window import Window
 
 _READ_ON_BATCHES: Final = 3
@@ -33,6 +41,10 @@ class Rows(Protocol):
     passed over much, and others should run."""
 
     def scan(self, start: bytes, end: bytes) -> AsyncIterator[tuple[list[bytes], list[bytes]]]: ...
+
+    async def versions(
+        self, prefix: bytes, named: Iterable[bytes] | None = None
+    ) -> list[tuple[bytes, bytes]]: ...
 
 
 class _Builder(Protocol):
@@ -79,14 +91,33 @@ class Listing:
         limit: int = LIST_KEYS_MAX,
     ) -> VersionPage:
         """All versions and delete markers, keys in byte order, newest first under each; from
-        after `version_marker` (an id or "null") of `key_marker`, or after all versions of it.
+        after `version_marker` (of a page before, an id or "null") of `key_marker`, or after all
+        versions of it.
 
         Raises StorageFailed where a row can't be read.
         """
         window = Window(Table.OBJECT, bucket, prefix, delimiter, STAMP_BYTES)
-        builder = VersionPageBuilder(window, key_marker, version_marker, limit)
+        begun = await self._up_to(object_prefix(bucket, key_marker), version_marker)
+        builder = VersionPageBuilder(window, key_marker, limit, begun)
         await self._fill(builder, window.end)
         return builder.page
+
+    async def _up_to(self, prefix: bytes, marker: str | None) -> list[ObjectVersion] | None:
+        """The versions of a key, down to the marked one, that the older ones depend on; None
+        where nothing is marked."""
+        if marker is None:
+            return None
+        stamp = stamp_from_text(marker)
+        named = [] if stamp is None else [object_row(prefix, stamp)]
+        versions = decoded(await self._rows.versions(prefix, named))
+        if marker == NULL_VERSION_ID:
+            stamp = next((version.stamp for version in versions if version.null), None)
+        if stamp is None:
+            return None
+        begun = [version for version in versions if version.stamp >= stamp]
+        if not begun or begun[-1].stamp != stamp:
+            begun.append(ObjectVersion(stamp, Kind.DELETE_MARKER, 0, null=False, removed=True))
+        return begun
 
     async def _fill(self, builder: _Builder, end: bytes) -> None:
         rows = 0

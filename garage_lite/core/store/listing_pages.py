@@ -18,7 +18,7 @@ import msgpack
 
 from garage_lite.core.errors import StorageFailed
 from garage_lite.core.model.objects import TAG, Floor, Kind, ObjectVersion
-from garage_lite.core.model.rowkeys import Stamp, stamp_of
+from garage_lite.core.model.rowkeys import KEY_END, Stamp, object_row, stamp_of
 from garage_lite.core.store.window import Window, first_at, past_stem
 
 _REMOVED: Final = 2
@@ -64,6 +64,7 @@ class VersionMark(NamedTuple):
 
     key: bytes
     version_id: str | None
+    """A stamp's text, also of a null version: it marks a place even when the version is gone."""
 
 
 @dataclass(slots=True)
@@ -174,11 +175,12 @@ class ObjectPageBuilder:
 class VersionPageBuilder:
     """Builds a page of versions and delete markers, newest first under each key."""
 
-    def __init__(self, window: Window, after: bytes, version: str | None, limit: int) -> None:
-        """From after `version` (an id or "null") of the key `after`, or None: after that key.
-
-        The marker may have been removed meanwhile, as long as its row is still there.
-        """
+    def __init__(
+        self, window: Window, after: bytes, limit: int, begun: Sequence[ObjectVersion] | None = None
+    ) -> None:
+        """From after all versions of the key `after`, or after the last of `begun`: versions of
+        that key, newest first, on which it depends whether the older ones survive, and the current
+        one if it is not older than the last."""
         self._window = window
         self._left = limit
         self._last = VersionMark(b"", None)
@@ -188,9 +190,14 @@ class VersionPageBuilder:
         self._group: bytes | None = None
         self._newer = Newer()
         self._latest = True
-        self._marker = (after, version) if version else None
         self.page = VersionPage()
-        self.resume = window.start(after, inclusive=version is not None)
+        self.resume = window.start(after, inclusive=bool(begun))
+        if begun:
+            last = object_row(window.from_name(after) + KEY_END, begun[-1].stamp)
+            self._begin(window.stem(last))
+            for version in begun:
+                self._admit(version)
+            self.resume = max(self.resume, last + b"\x00")
         self.done = limit <= 0 or self.resume >= window.end
 
     def feed(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
@@ -201,22 +208,26 @@ class VersionPageBuilder:
             key = keys[index]
             stem = window.stem(key)
             if stem != self._current_of:
-                self._current_of = stem
-                self._name = window.name(stem)
-                self._group = window.fold(self._name)
-                self._newer = Newer()
-                self._latest = True
+                self._begin(stem)
             self._take(ObjectVersion.decode(stamp_of(key), values[index]))
             index = first_at(keys, self.resume, index + 1)
 
-    def _take(self, version: ObjectVersion) -> None:
+    def _begin(self, stem: bytes) -> None:
+        self._current_of = stem
+        self._name = self._window.name(stem)
+        self._group = self._window.fold(self._name)
+        self._newer = Newer()
+        self._latest = True
+
+    def _admit(self, version: ObjectVersion) -> tuple[bool, bool]:
+        """Whether the next older version is shown, and as the latest."""
         shown = self._newer.admit(version) and not version.is_tombstone
         is_latest = shown and self._latest
         self._latest = self._latest and not shown
-        if self._marker is not None and self._name == self._marker[0]:
-            if version.version_id == self._marker[1]:
-                self._marker = None
-            return
+        return shown, is_latest
+
+    def _take(self, version: ObjectVersion) -> None:
+        shown, is_latest = self._admit(version)
         if not shown:
             return
         if self._left == 0:
@@ -243,4 +254,4 @@ class VersionPageBuilder:
             version.mtime_ms,
         )
         self.page.entries.append(entry)
-        self._last = VersionMark(self._name, entry.version_id)
+        self._last = VersionMark(self._name, version.stamp.text)

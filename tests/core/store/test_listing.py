@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -53,6 +53,12 @@ class SortedRows:
             if self.batch % 3 == 0:
                 yield [], []
             yield [key for key, _ in rows], [value for _, value in rows]
+
+    async def versions(
+        self, prefix: bytes, named: Iterable[bytes] | None = None
+    ) -> list[tuple[bytes, bytes]]:
+        """All of the key: what a replica leaves out decides nothing."""
+        return [row for row in self.rows if row[0].startswith(prefix)]
 
 
 @dataclass
@@ -304,6 +310,32 @@ async def test_many_old_versions_of_a_key_are_sought_past() -> None:
     page = await Listing(rows).objects(BUCKET)
     assert [(entry.key, entry.size) for entry in page.entries] == [(b"a", 20_000), (b"b", 1)]
     assert rows.rows_read < 300
+
+
+async def test_a_page_of_versions_begins_at_its_marker() -> None:
+    versions = [version(number, null=number == 50) for number in range(20_000, 0, -1)]
+    rows = SortedRows(Model({b"a": versions, b"b": [version(1)]}).rows())
+    for marker, first in ((version(9_000).stamp.text, 8_999), ("null", 49)):
+        rows.rows_read = 0
+        page = await Listing(rows).versions(
+            BUCKET, key_marker=b"a", version_marker=marker, limit=100
+        )
+        assert [e.size for e in page.entries[:49]] == list(range(first, first - 49, -1))
+        assert not any(e.is_latest for e in page.entries[:49])
+        assert rows.rows_read < 200
+
+
+async def test_a_marker_that_is_gone_still_marks_its_place() -> None:
+    versions = [version(number, null=False) for number in (5, 3, 2)]
+    listing = listing_of(Model({b"k": versions, b"l": versions[:1]}), 2)
+    gone = version(4).stamp.text
+    page = await listing.versions(BUCKET, key_marker=b"k", version_marker=gone)
+    assert [(e.size, e.is_latest) for e in page.entries] == [(3, False), (2, False), (5, True)]
+    above = version(6).stamp.text
+    page = await listing.versions(BUCKET, key_marker=b"k", version_marker=above)
+    assert [(e.size, e.is_latest) for e in page.entries[:2]] == [(5, True), (3, False)]
+    page = await listing.versions(BUCKET, key_marker=b"k", version_marker="no such thing")
+    assert [(e.key, e.size) for e in page.entries] == [(b"l", 5)]
 
 
 async def test_small_groups_are_read_on_without_seeking() -> None:
