@@ -151,8 +151,7 @@ class S3World(World):
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._wire:
-            self._wire.close()
+        self._hang_up()
         await self.server.stop(1)
         await super().__aexit__()
 
@@ -206,14 +205,19 @@ class S3World(World):
                 await self._wire.send(data)
                 answer = await self._wire.answer(method)
             except (OSError, asyncio.IncompleteReadError):
-                self._wire = None
+                self._hang_up()
                 if attempt:
                     raise
                 continue
             if answer.headers.get("connection") == "close":
-                self._wire = None
+                self._hang_up()
             return answer
         raise AssertionError("unreachable")
+
+    def _hang_up(self) -> None:
+        if self._wire is not None:
+            self._wire.close()
+            self._wire = None
 
     def boto(self, key: AccessKey | None = None, region: str = REGION, **config: Any) -> Any:
         """A boto3 client, for use in a thread."""

@@ -257,7 +257,9 @@ class MetadataStore:
             spares = len(self._log.spares) - (0 if reserve else 1)
             room = self._log.room() + max(0, spares) * self._log.file_bytes
             needed = self._waiting_bytes + len(payload) + PAGE_BYTES * (len(self._waiting) + 2)
-            if needed > room or self._memory.active.bytes > 2 * self._options.memtable_bytes:
+            # Nothing can be flushed: what may still be held in memory is kept for deletions too.
+            held_max = self._options.memtable_bytes * (2 if reserve else 1)
+            if needed > room or self._memory.active.bytes > held_max:
                 raise DiskFull
         return payload
 
