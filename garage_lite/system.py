@@ -8,8 +8,8 @@ import secrets
 import time
 from typing import Final
 
-_M_ARENA_MAX: Final = -8
-"""malloc.h of glibc."""
+_MALLOC_OPTIONS: Final = ((-8, 1), (-3, 4 * 2**20), (-1, 32 * 2**20))
+"""malloc.h of glibc: M_ARENA_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD."""
 
 
 class SystemClock:
@@ -35,11 +35,15 @@ def pause(seconds: float) -> None:
 
 
 def share_one_heap() -> None:
-    """Let all threads allocate from one heap, where the C library is glibc.
+    """Let all threads allocate from one heap and keep what they free, where the C library is
+    glibc. To be called before the first thread starts.
 
-    By default each thread gets its own and keeps what it has once held: blocks pass from the loop
-    to the hashing and writing threads, so that each heap grows to what all of them need. To be
-    called before the first thread starts.
+    By default each thread gets its own heap: blocks pass from the loop to the hashing and writing
+    threads, so that each heap grows to what all of them need. And memory of a block's size is
+    given back to the system as soon as it is free, to be faulted in again page by page for the
+    next block: a fifth of the cost of a big upload.
     """
     with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
+        mallopt = ctypes.CDLL(None).mallopt
+        for option, value in _MALLOC_OPTIONS:
+            mallopt(option, value)
