@@ -30,6 +30,7 @@ class Stream(Protocol):
     def at_eof(self) -> bool: ...
     def read_nowait(self, n: int = -1, /) -> bytes: ...
     async def readany(self) -> bytes: ...
+    def set_exception(self, exc: BaseException, /) -> None: ...
 
 
 class RequestBody:
@@ -55,6 +56,8 @@ class RequestBody:
         self._go_on: Callable[[], None] | None = go_on
         self._pieces: deque[bytes] = deque()
         self._received = 0
+        self._waiting_since: float | None = None
+        self._alarm: asyncio.TimerHandle | None = None
 
     async def read(self) -> bytes:
         """The next chunk of content, b"" at the end."""
@@ -95,13 +98,19 @@ class RequestBody:
         self.finish(digests.size, digests.results())
         return b"".join(parts)
 
+    def close(self) -> None:
+        """Wait for nothing any more. To be called when the request is over."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
     async def _receive(self) -> bytes:
         stream = self._stream
         try:
             if stream.is_eof():
                 return b"" if stream.at_eof() else stream.read_nowait()
-            async with asyncio.timeout(SILENCE_SECONDS_MAX):
-                return await stream.readany()
+            self._expect()
+            return await stream.readany()
         except TimeoutError as error:
             raise S3Error(
                 "RequestTimeout",
@@ -112,6 +121,27 @@ class RequestBody:
             raise
         except Exception as error:  # aiohttp tells of a broken body by several classes
             raise IncompleteBody from error
+        finally:
+            self._waiting_since = None
+
+    def _expect(self) -> None:
+        """Begin to wait for the client. One alarm serves the whole body: a timeout around each
+        read would cost as much as the read."""
+        loop = asyncio.get_running_loop()
+        self._waiting_since = loop.time()
+        if self._alarm is None:
+            self._alarm = loop.call_later(SILENCE_SECONDS_MAX, self._listen)
+
+    def _listen(self) -> None:
+        """Give up if the client has been silent for too long; else look again later."""
+        loop = asyncio.get_running_loop()
+        since = loop.time() if self._waiting_since is None else self._waiting_since
+        left = since + SILENCE_SECONDS_MAX - loop.time()
+        if left > 0:
+            self._alarm = loop.call_later(left, self._listen)
+        else:
+            self._alarm = None
+            self._stream.set_exception(TimeoutError())
 
     def _count(self, data: bytes) -> None:
         self._received += len(data)

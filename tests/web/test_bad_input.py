@@ -140,6 +140,19 @@ async def test_a_silent_client_is_told(w: S3World, monkeypatch: pytest.MonkeyPat
     assert (answer.status, answer.code) == (400, "RequestTimeout")
 
 
+async def test_a_slow_client_is_not_silent(w: S3World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The alarm is set once for the body; what came meanwhile must put it off."""
+    monkeypatch.setattr(web_body, "SILENCE_SECONDS_MAX", 0.4)
+    wire = await w.wire()
+    await wire.send(put_head(w, {"Content-Length": "6"}))
+    for byte in b"slowly":
+        await asyncio.sleep(0.1)
+        await wire.send(bytes([byte]))
+    assert (await wire.answer()).status == 200
+    wire.close()
+    await w.call("DELETE", "/bucket/k")
+
+
 async def test_wrong_signatures_and_clocks(w: S3World) -> None:
     data = put_head(w, {"Content-Length": "1"}).replace(b"/bucket/k ", b"/bucket/l ") + b"x"
     assert (await once(w, data)).code == "SignatureDoesNotMatch"

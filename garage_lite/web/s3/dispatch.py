@@ -86,9 +86,14 @@ async def answer(
         raise S3Error(
             "NotImplemented", f"{operation.name} is not implemented.", ("Operation", operation.name)
         )
-    if request.method in _WITH_BODY:
-        request.body = _body(request, stream, go_on)
-    return await HANDLERS[operation.name](context, request)
+    handler = HANDLERS[operation.name]
+    if request.method not in _WITH_BODY:
+        return await handler(context, request)
+    request.body = body = _body(request, stream, go_on)
+    try:
+        return await handler(context, request)
+    finally:
+        body.close()
 
 
 def _preflight_refused(request: S3Request) -> S3Error:
