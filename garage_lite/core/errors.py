@@ -6,7 +6,8 @@ layers map classes to codes; the core never speaks HTTP. `InvariantBroken` is a 
 
     GarageLiteError
       CallerError
-        NotFound            NoSuchBucket NoSuchKey NoSuchVersion NoSuchUpload NoSuchAccessKey
+        NotFound            NoSuchBucket NoSuchKey KeyIsDeleted NoSuchVersion NoSuchUpload
+                            NoSuchAccessKey
         Forbidden           AccessDenied KeyExpired QuotaExceeded
         Conflict            BucketAlreadyExists BucketAlreadyOwned BucketNotEmpty AliasTaken
                             KeyAlreadyExists OperationAborted
@@ -16,7 +17,7 @@ layers map classes to codes; the core never speaks HTTP. `InvariantBroken` is a 
                             NotAllowedHere NotImplementedHere
         BadContent          BadDigest IncompleteBody BodyTooLarge
       NodeError
-        Unavailable         QuorumNotReached DiskFull NodeStopping ClockInsane
+        Unavailable         QuorumNotReached StaleLayout DiskFull NodeStopping ClockInsane
         StorageFailed       DamagedRow BlockMissing BlockCorrupt
         StartupError        ConfigError DataDirError
     InvariantBroken
@@ -61,6 +62,16 @@ class NoSuchBucket(NotFound):
 
 class NoSuchKey(NotFound):
     """The specified key does not exist."""
+
+
+class KeyIsDeleted(NoSuchKey):
+    """The specified key does not exist."""
+
+    def __init__(self, version_id: str, mtime_ms: int) -> None:
+        """Of the delete marker that was met."""
+        super().__init__()
+        self.version_id = version_id
+        self.mtime_ms = mtime_ms
 
 
 class NoSuchVersion(NotFound):
@@ -200,6 +211,10 @@ class Unavailable(NodeError):
 
 class QuorumNotReached(Unavailable):
     """Not enough nodes answered."""
+
+
+class StaleLayout(Unavailable):
+    """The cluster layout has moved on: pull it, then ask again."""
 
 
 class DiskFull(Unavailable):

@@ -128,7 +128,7 @@ class Endpoint:
         resource = exchange.target.partition("?")[0]
         s3_error.details = (*s3_error.details, *_names(s3_error, request))
         body = error_xml(s3_error, resource, request_id, self._context.settings.host_id)
-        headers = [("Content-Type", "application/xml")]
+        headers = [("Content-Type", "application/xml"), *s3_error.headers]
         if s3_error.status == 416:
             size = dict(s3_error.details).get("ActualObjectSize", "*")
             headers.append(("Content-Range", f"bytes */{size}"))

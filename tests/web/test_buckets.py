@@ -83,14 +83,23 @@ async def test_versions_are_kept_once_asked_for(w: S3World) -> None:
     ]
     deleted = await w.call("DELETE", "/bucket/k")
     assert deleted.headers["x-amz-delete-marker"] == "true"
-    assert (await w.call("GET", "/bucket/k")).status == 404
+    marker = deleted.headers["x-amz-version-id"]
+    for method in ("GET", "HEAD"):
+        hidden = await w.call(method, "/bucket/k")
+        assert hidden.status == 404 and "allow" not in hidden.headers
+        assert hidden.headers["x-amz-delete-marker"] == "true"
+        assert hidden.headers["x-amz-version-id"] == marker
+        named = await w.call(method, "/bucket/k", f"versionId={marker}")
+        assert (named.status, named.headers["allow"]) == (405, "DELETE")
+        assert named.headers["x-amz-delete-marker"] == "true" and named.headers["last-modified"]
+        assert method == "HEAD" or (hidden.code, named.code) == ("NoSuchKey", "MethodNotAllowed")
+        assert "x-amz-delete-marker" not in (await w.call(method, "/bucket/never")).headers
     for version_id, content in zip(ids, (b"1", b"2"), strict=True):
         got = await w.call("GET", "/bucket/k", f"versionId={version_id}")
         assert (got.body, got.headers["x-amz-version-id"]) == (content, version_id)
     tree = (await w.call("GET", "/bucket", "versions=")).xml("ListVersionsResult")
     assert [item.value("VersionId") for item in tree.all("Version")] == ids[::-1]
     assert len(list(tree.all("DeleteMarker"))) == 1
-    marker = deleted.headers["x-amz-version-id"]
     assert (await w.call("DELETE", "/bucket/k", f"versionId={marker}")).status == 204
     assert (await w.call("GET", "/bucket/k")).body == b"2"
     assert (await w.call("GET", "/bucket/k", "versionId=none")).code == "NoSuchVersion"

@@ -11,7 +11,13 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from garage_lite.core.cluster.tables import Tables
-from garage_lite.core.errors import NoSuchBucket, NoSuchKey, NoSuchVersion, QuotaExceeded
+from garage_lite.core.errors import (
+    KeyIsDeleted,
+    NoSuchBucket,
+    NoSuchKey,
+    NoSuchVersion,
+    QuotaExceeded,
+)
 from garage_lite.core.ids import BucketId, VersionId
 from garage_lite.core.model.buckets import Bucket, Versioning
 from garage_lite.core.model.counters import Counters
@@ -84,8 +90,8 @@ def row_of(prefix: bytes, version_id: str) -> list[bytes]:
 async def find(
     tables: Tables, bucket: BucketId, key: bytes, version_id: str | None = None
 ) -> ObjectVersion:
-    """The current version, or the one asked for. Raises NoSuchKey (also where it is a delete
-    marker) and NoSuchVersion."""
+    """The current version, or the one asked for. Raises NoSuchKey (KeyIsDeleted where it is a
+    delete marker) and NoSuchVersion."""
     prefix = object_prefix(bucket, key)
     if version_id is None:
         version = newest(await tables.versions(prefix))
@@ -93,8 +99,10 @@ async def find(
         version = with_id(await tables.versions(prefix, row_of(prefix, version_id)), version_id)
         if version is None:
             raise NoSuchVersion
-    if version is None or not version.has_data:
+    if version is None or version.is_tombstone:
         raise NoSuchKey
+    if not version.has_data:
+        raise KeyIsDeleted(version.version_id, version.mtime_ms)
     return version
 
 

@@ -112,6 +112,8 @@ class S3Error(Exception):
         self.code = code
         self.message = message
         self.details: Sequence[tuple[str, str]] = details
+        self.headers: Sequence[tuple[str, str]] = ()
+        """Of the answer, besides those that every error has."""
 
     @property
     def status(self) -> int:

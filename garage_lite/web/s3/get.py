@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from garage_lite.core.errors import KeyIsDeleted
 from garage_lite.core.ids import BucketId
 from garage_lite.core.limits import PART_NUMBER_MAX
 from garage_lite.core.model.objects import ObjectVersion
@@ -63,9 +64,32 @@ async def _find(
     context: S3Context, request: S3Request, secret: CustomerKey | None
 ) -> ObjectVersion:
     version_id = request.query.get("versionId") or None
-    version = await context.objects.head(request.bucket.id, request.key, version_id)
+    try:
+        version = await context.objects.head(request.bucket.id, request.key, version_id)
+    except KeyIsDeleted as marker:
+        raise _is_marker(marker, request, named=version_id is not None) from None
     check_key(version.meta.encryption, secret)
     return version
+
+
+def _is_marker(marker: KeyIsDeleted, request: S3Request, *, named: bool) -> S3Error:
+    """A delete marker has nothing to get; asked for by its id, it can only be deleted."""
+    error = S3Error("NoSuchKey", marker.message)
+    error.headers = [
+        ("x-amz-delete-marker", "true"),
+        ("x-amz-version-id", marker.version_id),
+    ]
+    if named:
+        told = error.headers
+        error = S3Error(
+            "MethodNotAllowed",
+            "The specified method is not allowed against this resource.",
+            ("Method", request.method),
+            ("ResourceType", "DeleteMarker"),
+        )
+        modified = http_date(marker.mtime_ms // 1000)
+        error.headers = [*told, ("Allow", "DELETE"), ("Last-Modified", modified)]
+    return error
 
 
 async def _describe(
