@@ -106,7 +106,7 @@ async def running_node(
             Consistency(config.consistency_mode),
             LayoutElection(replica, cluster, world.clock).elect,
         )
-        tables = Tables(replica, world.clock, world.entropy)
+        tables = Tables(replica, layout, cluster, world.clock, world.entropy)
         stop.push_async_callback(tables.close)
         state = NodeState(tables)
         await _claim(state, key, config.metadata_dir)
@@ -135,6 +135,7 @@ async def running_node(
         exchange = LayoutExchange(layout, cluster)
         stop.push_async_callback(exchange.stop)
         exchange.start()
+        tables.pull_layout_by(exchange.exchange_with)
         yield Node(
             config=config,
             key=key,

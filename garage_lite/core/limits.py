@@ -49,6 +49,13 @@ TRANSACTION_BYTES_MAX: Final = MIB
 COMMIT_QUEUE_BYTES_MAX: Final = 4 * MIB
 """Records waiting for the log; beyond it writers wait."""
 
+# --- peers
+LINGERING_BYTES_MAX: Final = MIB
+"""Writes still on their way to one node when their quorums are there; beyond it that node gets
+the rest by anti-entropy."""
+ROWS_ANSWER_BYTES_MAX: Final = 512 * KIB
+"""Rows of one answer to a range read, about: a page of 1,000 listed keys fits."""
+
 # --- shares of the memory budget
 MEMORY_BYTES: Final = 128 * MIB
 MEMORY_BASE: Final = 44 * MIB
@@ -63,8 +70,15 @@ MEMORY_MEMTABLE: Final = 6 * MIB
 MEMORY_COMMIT: Final = COMMIT_QUEUE_BYTES_MAX
 MEMORY_BACKGROUND: Final = 8 * MIB
 """Compaction, scrub, resync."""
-MEMORY_SLACK: Final = 16 * MIB
+MEMORY_SLACK: Final = 14 * MIB
 """Sockets' buffers in user space, threads, the allocator."""
+
+MEMORY_BLOCKS_IN: Final = 3 * MIB
+"""Blocks that peers send, being received."""
+MEMORY_BLOCKS_OUT: Final = 2 * MIB
+"""Blocks that peers read, being sent."""
+MEMORY_STRAGGLERS: Final = 3 * MIB
+"""Blocks that were acknowledged and are still on their way to a slow node; see block_sending."""
 
 if (
     MEMORY_BASE
@@ -75,6 +89,9 @@ if (
     + MEMORY_COMMIT
     + MEMORY_BACKGROUND
     + MEMORY_SLACK
+    + MEMORY_BLOCKS_IN
+    + MEMORY_BLOCKS_OUT
+    + MEMORY_STRAGGLERS
     > MEMORY_BYTES
 ):
     raise AssertionError("the memory shares exceed the budget")

@@ -17,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 
-from garage_lite.core.cluster.tables import Tables
 from garage_lite.core.disk.files import LocalFiles
 from garage_lite.core.disk.metadata import MetadataOptions, MetadataStore
 from garage_lite.core.disk.replica import Replica
@@ -27,6 +26,7 @@ from garage_lite.core.model.rowkeys import SUFFIX_BYTES, Stamp, object_prefix, o
 from garage_lite.core.store.listing import Listing
 from garage_lite.system import SystemClock, SystemEntropy
 from tests.bench.engine import calibration_us
+from tests.core.tables_on_disk import lone_tables
 
 BUCKET = BucketId(b"\x42" * 32)
 META = ObjectMeta((("content-type", "image/jpeg"), ("x-amz-meta-mtime", "1700000000.123456")))
@@ -106,7 +106,7 @@ async def main() -> None:
     options = MetadataOptions(suffix_bytes=SUFFIX_BYTES, pause=time.sleep)
     clock, entropy = SystemClock(), SystemEntropy()
     store = await MetadataStore.open(LocalFiles(), directory, clock, entropy, options)
-    listing = Listing(Tables(Replica(store), clock, entropy))
+    listing = Listing(lone_tables(Replica(store), clock, entropy))
     unit = calibration_us()
     try:
         begun = time.perf_counter()

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from garage_lite.core.cluster.cluster_layout import ClusterLayout
+from garage_lite.core.cluster.peers import Cluster, Endpoints, NoPeers
 from garage_lite.core.cluster.tables import Tables
 from garage_lite.core.disk.files import LocalFiles
 from garage_lite.core.disk.metadata import MetadataOptions, MetadataStore
 from garage_lite.core.disk.replica import Replica
+from garage_lite.core.ids import NodeId
+from garage_lite.core.layout.roles import Parameters
 from garage_lite.core.model.rowkeys import SUFFIX_BYTES
+from garage_lite.core.ports import Clock, Entropy
+from garage_lite.core.quorum import Consistency
 from garage_lite.system import SystemEntropy
+
+LONE: NodeId = NodeId(bytes(32))
+
+
+def lone_tables(replica: Replica, clock: Clock, entropy: Entropy, node: NodeId = LONE) -> Tables:
+    """The tables of a node that has no peers and never had a layout."""
+    layout = ClusterLayout(replica, clock, node, Parameters(1), Consistency.CONSISTENT)
+    return Tables(replica, layout, Cluster(node, Endpoints(), NoPeers()), clock, entropy)
 
 
 class TurnedClock:
@@ -32,7 +46,7 @@ class TablesOnDisk:
         self.clock = clock
         self.store = store
         self.replica = Replica(store)
-        self.tables = Tables(self.replica, clock, SystemEntropy())
+        self.tables = lone_tables(self.replica, clock, SystemEntropy())
 
     @classmethod
     async def open(cls, path: Path, clock: TurnedClock | None = None) -> TablesOnDisk:

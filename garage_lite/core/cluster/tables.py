@@ -1,36 +1,87 @@
 """The replicated tables: write to and read from a quorum of the replicas of each row.
 
-Today a cluster is this node alone, its own quorum. What the verbs of core/store see stays as it
-is when peers join: they never know how many replicas answered.
+The layout says who holds a row: rows of buckets and keys are on every node and read here, local
+ones nowhere else, all others on the owners of their partition. What the verbs of core/store see is
+the same whether they are one node or many. A node alone goes straight to its replica.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from typing import Final
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from typing import Any, Final, TypeVar
 
+from garage_lite.core.cluster.cluster_layout import ClusterLayout
+from garage_lite.core.cluster.peers import Cluster
+from garage_lite.core.cluster.quorum_rows import QuorumRows, Stale
+from garage_lite.core.cluster.row_service import Flags, Question, RowService
 from garage_lite.core.disk.replica import Guard, Listener, Replica
+from garage_lite.core.errors import QuorumNotReached
 from garage_lite.core.hlc import HybridClock
-from garage_lite.core.model.rowkeys import Table, local_row
+from garage_lite.core.ids import NodeId
+from garage_lite.core.layout.lookup import Lookup, NodeSet
+from garage_lite.core.metalog.cache import ByteCache
+from garage_lite.core.model.objects import ObjectVersion, survivors
+from garage_lite.core.model.rowkeys import STAMP_BYTES, Table, local_row, object_row, stamp_of
 from garage_lite.core.ports import Clock, Entropy
+from garage_lite.core.table.checks import Check, check_all
 from garage_lite.core.table.history import rows_that_decide
-from garage_lite.core.table.schema import Change, Update, View
+from garage_lite.core.table.reading import Joined, highest_counters
+from garage_lite.core.table.schema import (
+    EMPTY_IS_REMOVED,
+    Change,
+    Update,
+    View,
+    is_everywhere,
+    is_local,
+)
 
 _NEWEST_STAMP: Final = local_row(Table.NODE, b"newest stamp")
 _STAMP_AHEAD_US: Final = 1_000_000
 """The persisted bound runs this far ahead, so that it is written once a second at most."""
+_PAGE_ROWS: Final = 1_100
+"""Rows of one answer to a scan: the thousand keys of a listing, and some that don't count."""
+_INLINE_BYTES: Final = 256 * 1024
+"""Inline rows that came along with their versions, until they are read; they never change."""
+
+Row = tuple[bytes, bytes]
+Pull = Callable[[NodeId], Awaitable[None]]
+Page = Callable[[bytes, bytes], Awaitable[tuple[list[Row], bytes | None]]]
+Placement = tuple[NodeSet, ...]
+T = TypeVar("T")
 
 
 class Tables:
     """Every row of the cluster, as the verbs see it."""
 
-    def __init__(self, replica: Replica, clock: Clock, entropy: Entropy) -> None:
+    def __init__(
+        self,
+        replica: Replica,
+        layout: ClusterLayout,
+        cluster: Cluster,
+        clock: Clock,
+        entropy: Entropy,
+    ) -> None:
+        """Serves this node's rows at the cluster's endpoints from now on."""
         self.clock = clock
         self.entropy = entropy
         self._replica = replica
+        self._layout = layout
+        self._here = cluster.node
         stored = replica.durable.get(_NEWEST_STAMP)
         self._bound = int.from_bytes(stored, "big") if stored else 0
         self._stamps = HybridClock(self._bound)
+        self.rows = RowService(replica, layout, clock, self._stamps.observe)
+        """This node's own rows, as its peers see them."""
+        self.rows.serve(cluster.endpoints)
+        self._quorum = QuorumRows(cluster, self.rows)
+        self._inline = ByteCache[bytes](_INLINE_BYTES)
+        self._pull: Pull | None = None
+
+    def pull_layout_by(self, pull: Pull) -> None:
+        """`pull(node)` makes this node know the layout that `node` knows; asked for when a
+        replica finds this node's one too old."""
+        self._pull = pull
 
     def now_ms(self) -> int:
         return self.clock.now_us() // 1000
@@ -39,12 +90,20 @@ class Tables:
         """The next stamp of this node's hybrid clock, microseconds, greater than `above`."""
         return self._stamps.next(self.clock.now_us(), above)
 
+    @property
+    def alone(self) -> bool:
+        """Whether this node is the only one: then what it sees is all there is."""
+        return self._is_alone(self._layout.lookup)
+
+    def _is_alone(self, lookup: Lookup) -> bool:
+        return lookup.nodes == (self._here,) or not lookup.ready
+
     def latest(self) -> View:
-        """Rows as a guard must see them: also what is written but not yet durable."""
+        """This node's rows as a guard must see them: also what is written but not yet durable."""
         return self._replica.latest
 
     def durable(self) -> View:
-        """Rows that a power cut can't take back."""
+        """This node's rows that a power cut can't take back."""
         return self._replica.durable
 
     async def wait_for_cascades(self) -> None:
@@ -56,49 +115,208 @@ class Tables:
         """Tell `listener(key, value)` of each durable change of a row that every node holds."""
         self._replica.listen(listener)
 
+    # --- writing
+
     async def write(
         self,
         changes: Sequence[Change],
         guard: Guard | None = None,
         *,
+        checks: Sequence[Check] = (),
         deletes_only: bool = False,
     ) -> None:
-        """Join the changes into their rows, with all they bring along, in one record.
+        """Join the changes into their rows, with all they bring along; durable at a write quorum
+        of each row's replicas on return. Changes with the same replicas are one record at each.
 
-        Durable at a write quorum on return. `guard` runs against `latest()` right before, with
-        nothing in between; what it raises is raised here and nothing has changed. `deletes_only`
-        lets the write use the room that a full disk keeps for deletions. Raises ValueError above
-        TRANSACTION_BYTES_MAX.
+        `checks` hold at each replica that applies it, right before. `guard` runs against
+        `latest()` of this node, and right before only where it is alone. What they raise is
+        raised here, and then no quorum has applied anything. `deletes_only` lets the write use
+        the room that a full disk keeps for deletions.
+
+        Raises WrittenLate (object rows; never alone), QuorumNotReached, DiskFull; ValueError
+        above TRANSACTION_BYTES_MAX.
         """
-        if self._stamps.newest <= self._bound:
-            await self._replica.apply(changes, self.now_ms(), guard, deletes_only)
-            return
-        bound = self._stamps.newest + _STAMP_AHEAD_US
-        changes = [*changes, Update(_NEWEST_STAMP, bound.to_bytes(8, "big"))]
-        await self._replica.apply(changes, self.now_ms(), guard, deletes_only)
+        bound = self._bound
+        if self._stamps.newest > bound:
+            bound = self._stamps.newest + _STAMP_AHEAD_US
+            changes = [*changes, Update(_NEWEST_STAMP, bound.to_bytes(8, "big"))]
+        try:
+            await self._write(changes, guard, checks, deletes_only)
+        except Stale as stale:
+            await self._catch_up(stale.node)
+            try:
+                await self._write(changes, guard, checks, deletes_only)
+            except Stale as still:
+                raise QuorumNotReached("the cluster layout is changing") from still
         self._bound = max(bound, self._bound)
 
+    async def _write(
+        self,
+        changes: Sequence[Change],
+        guard: Guard | None,
+        checks: Sequence[Check],
+        deletes_only: bool,
+    ) -> None:
+        with self._layout.writing() as lookup:
+            if self._is_alone(lookup):
+                if checks:
+                    guard = _with_checks(checks, self._replica.latest, guard)
+                await self._replica.apply(changes, self.now_ms(), guard, deletes_only)
+                return
+            if guard is not None:
+                guard()
+            await self._write_parts(lookup, changes, checks, deletes_only)
+
+    async def _write_parts(
+        self,
+        lookup: Lookup,
+        changes: Sequence[Change],
+        checks: Sequence[Check],
+        deletes_only: bool,
+    ) -> None:
+        flags = Flags.DELETES if deletes_only else Flags.NONE
+        local, parts = self._split(lookup, changes)
+        writes = [
+            self._quorum.write(lookup, sets, part, checks, flags) for sets, part in parts.items()
+        ]
+        if local:
+            writes.append(self._replica.apply(local, self.now_ms(), None, deletes_only))
+        if len(writes) == 1:
+            await writes[0]
+            return
+        for outcome in await asyncio.gather(*writes, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    def _split(
+        self, lookup: Lookup, changes: Sequence[Change]
+    ) -> tuple[list[Change], dict[Placement, list[Change]]]:
+        """This node's own rows, and the others by the replicas that hold them."""
+        local: list[Change] = []
+        parts: dict[Placement, list[Change]] = {}
+        known: dict[bytes, list[Change]] = {}
+        for change in changes:
+            key = change.key
+            if is_local(key):
+                local.append(change)
+                continue
+            place = key[:2]
+            if place not in known:
+                known[place] = parts.setdefault(tuple(_writers(lookup, key)), [])
+            known[place].append(change)
+        return local, parts
+
+    async def _catch_up(self, node: NodeId) -> None:
+        if self._pull is None:
+            raise QuorumNotReached("the cluster layout is changing")
+        await self._pull(node)
+
+    # --- reading
+
     async def get(self, key: bytes) -> bytes | None:
-        return self._replica.durable.get(key)
+        """The value of a row. Of a counter: what the highest of its owners has counted."""
+        table = key[0]
+        if self._is_here(key):
+            value = self._replica.durable.get(key)
+        elif table == Table.COUNTER:
+            value = await self._counter(key)
+        elif table == Table.INLINE:
+            value = await self._inline_row(key)
+        else:
+            value = (await self._read(key, Question.GET, [key])).rows.get(key)
+        return None if value == b"" and table in EMPTY_IS_REMOVED else value
 
-    async def with_prefix(self, prefix: bytes) -> list[tuple[bytes, bytes]]:
-        """The rows whose key without its table's suffix is `prefix`, ascending."""
-        return self._replica.durable.with_prefix(prefix)
+    async def with_prefix(self, prefix: bytes) -> list[Row]:
+        """The rows whose key without its table's suffix is `prefix`, ascending; meant for few."""
+        if self._is_here(prefix):
+            return self._replica.durable.with_prefix(prefix)
+        joined = await self._read(prefix, Question.PREFIX, prefix)
+        hides_empty = prefix[0] in EMPTY_IS_REMOVED
+        return sorted(row for row in joined.rows.items() if row[1] or not hides_empty)
 
-    async def versions(
-        self, prefix: bytes, named: Iterable[bytes] | None = None
-    ) -> list[tuple[bytes, bytes]]:
+    async def versions(self, prefix: bytes, named: Iterable[bytes] | None = None) -> list[Row]:
         """Rows of an object key, newest first, on which it is decided what its current version is
         and, with `named`, whether those and the null version survive (core/table/history.py).
         However many versions there are, these are few."""
-        return rows_that_decide(self._replica.durable, prefix, named)
+        if self._is_here(prefix):
+            return rows_that_decide(self._replica.durable, prefix, named)
+        keys = None if named is None else list(named)
+        inline = not self._holds(prefix)
+        down_to = b""
+        while True:
+            joined = await self._read(prefix, Question.VERSIONS, prefix, keys, down_to, inline)
+            rows = sorted(row for row in joined.rows.items() if row[0][0] == Table.OBJECT)
+            for key, value in joined.rows.items():
+                if key[0] == Table.INLINE and self._inline.get(key) is None:
+                    self._inline.put(key, value, len(value))
+            current = _current(prefix, rows)
+            if joined.reach is None or current <= joined.reach:
+                return rows
+            down_to = current
 
     def scan(self, start: bytes, end: bytes) -> AsyncIterator[tuple[list[bytes], list[bytes]]]:
-        """Rows from `start` up to `end` (excluded), ascending, in batches."""
-        return _Batches(self._replica.durable.scan(start, end))
+        """Rows from `start` up to `end` (excluded), ascending, in batches. Of one partition,
+        unless they are this node's."""
+        if self._is_here(start):
+            return _Batches(self._replica.durable.scan(start, end), start[0])
+        return _Pages(self._page, start, end)
+
+    async def _page(self, start: bytes, end: bytes) -> tuple[list[Row], bytes | None]:
+        """The rows from `start` on, and where to read on."""
+        joined = await self._read(start, Question.RANGE, start, end, _PAGE_ROWS)
+        rows = sorted(joined.rows.items())
+        return rows, None if joined.reach is None else joined.reach + b"\x00"
+
+    async def _counter(self, key: bytes) -> bytes:
+        async def ask(lookup: Lookup) -> bytes:
+            answers = await self._quorum.ask(lookup, _readers(lookup, key), Question.GET, [key])
+            return highest_counters(one.rows.get(key) for one in answers.values()).encode()
+
+        return await self._asked(ask)
+
+    async def _inline_row(self, key: bytes) -> bytes | None:
+        """It never changes, so whoever has it is right."""
+        value = self._replica.durable.get(key)
+        if value is None:
+            value = self._inline.get(key)
+        if value is not None:
+            return value
+
+        async def ask(lookup: Lookup) -> bytes | None:
+            answers = await self._quorum.ask(lookup, _readers(lookup, key), Question.GET, [key])
+            found = [one.rows[key] for one in answers.values() if key in one.rows]
+            return found[0] if found else None
+
+        return await self._asked(ask)
+
+    async def _read(self, at: bytes, question: Question, *arguments: Any) -> Joined[NodeId]:
+        async def ask(lookup: Lookup) -> Joined[NodeId]:
+            readers, writers = _readers(lookup, at), _writers(lookup, at)
+            return await self._quorum.read(lookup, readers, writers, question, *arguments)
+
+        return await self._asked(ask)
+
+    async def _asked(self, ask: Callable[[Lookup], Awaitable[T]]) -> T:
+        try:
+            return await ask(self._layout.lookup)
+        except Stale as stale:
+            await self._catch_up(stale.node)
+        try:
+            return await ask(self._layout.lookup)
+        except Stale as still:
+            raise QuorumNotReached("the cluster layout is changing") from still
+
+    def _is_here(self, key: bytes) -> bool:
+        """Whether this node's own rows are all that is to be read."""
+        return is_everywhere(key) or is_local(key) or self.alone
+
+    def _holds(self, key: bytes) -> bool:
+        return self._here in _readers(self._layout.lookup, key).nodes
 
     async def close(self) -> None:
-        """Write down the newest stamp, so that a restart does not run ahead of the clock."""
+        """Give up what is under way to slow nodes. Write down the newest stamp, so that a restart
+        does not run ahead of the clock."""
+        await self._quorum.close()
         newest = self._stamps.newest
         if newest and newest != self._bound:
             self._bound = newest
@@ -106,17 +324,72 @@ class Tables:
             await self._replica.apply([bound], self.now_ms(), None, True)
 
 
+def _with_checks(checks: Sequence[Check], latest: View, guard: Guard | None) -> Guard:
+    def both() -> None:
+        check_all(checks, latest, alone=True)
+        if guard is not None:
+            guard()
+
+    return both
+
+
+def _writers(lookup: Lookup, key: bytes) -> list[NodeSet]:
+    if is_everywhere(key):
+        return lookup.everywhere_sets()
+    return lookup.write_sets(key[1], data=key[0] == Table.BLOCK_REF)
+
+
+def _readers(lookup: Lookup, key: bytes) -> NodeSet:
+    readers = lookup.read_set(key[1], data=key[0] == Table.BLOCK_REF)
+    if readers is None:
+        raise QuorumNotReached("no cluster layout was applied yet")
+    return readers
+
+
+def _current(prefix: bytes, rows: Sequence[Row]) -> bytes:
+    """The key of the current version's row; where there is none, one after all versions."""
+    alive = survivors([ObjectVersion.decode(stamp_of(key), value) for key, value in rows])
+    return object_row(prefix, alive[0].stamp) if alive else prefix + b"\xff" * STAMP_BYTES
+
+
 class _Batches:
     """An iterator as an asynchronous one. No generator: one that is left early would wait for
     the loop to close it, and keep the segments it reads alive meanwhile."""
 
-    def __init__(self, batches: Iterator[tuple[list[bytes], list[bytes]]]) -> None:
+    def __init__(self, batches: Iterator[tuple[list[bytes], list[bytes]]], table: int) -> None:
         self._batches = batches
+        self._hides_empty = table in EMPTY_IS_REMOVED
 
     def __aiter__(self) -> _Batches:
         return self
 
     async def __anext__(self) -> tuple[list[bytes], list[bytes]]:
         for batch in self._batches:
+            if self._hides_empty and b"" in batch[1]:
+                return _unzipped(row for row in zip(*batch, strict=True) if row[1])
             return batch
         raise StopAsyncIteration
+
+
+class _Pages:
+    """Rows of a range, a page of joined answers at a time."""
+
+    def __init__(self, page: Page, start: bytes, end: bytes) -> None:
+        self._page = page
+        self._start: bytes | None = start
+        self._end = end
+        self._hides_empty = start[0] in EMPTY_IS_REMOVED
+
+    def __aiter__(self) -> _Pages:
+        return self
+
+    async def __anext__(self) -> tuple[list[bytes], list[bytes]]:
+        if self._start is None:
+            raise StopAsyncIteration
+        rows, self._start = await self._page(self._start, self._end)
+        return _unzipped(row for row in rows if row[1] or not self._hides_empty)
+
+
+def _unzipped(rows: Iterable[Row]) -> tuple[list[bytes], list[bytes]]:
+    some = list(rows)
+    return [key for key, _ in some], [value for _, value in some]

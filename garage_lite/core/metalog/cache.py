@@ -9,21 +9,21 @@ V = TypeVar("V")
 
 
 class ByteCache(Generic[V]):
-    """Values by number, each with the size its maker says it has."""
+    """Values by number or name, each with the size its maker says it has."""
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
-        self._entries: OrderedDict[int, tuple[V, int]] = OrderedDict()
+        self._entries: OrderedDict[int | bytes, tuple[V, int]] = OrderedDict()
         self.bytes = 0
 
-    def get(self, key: int) -> V | None:
+    def get(self, key: int | bytes) -> V | None:
         entry = self._entries.get(key)
         if entry is None:
             return None
         self._entries.move_to_end(key)
         return entry[0]
 
-    def put(self, key: int, value: V, size: int) -> None:
+    def put(self, key: int | bytes, value: V, size: int) -> None:
         """Keep a value not there yet; one larger than the whole cache is not kept."""
         if size > self._bytes_max:
             return

@@ -91,7 +91,10 @@ class PendingState(IntEnum):
     WRITING = 0
     FENCED = 1
     """A replica that holds this refuses to let the data become part of anything."""
-    REMOVED = 2
+    DONE = 2
+    """It is part of something: no replica that holds this can be fenced any more."""
+    REMOVED = 3
+    """Only after a quorum of fences: whatever it became part of somewhere is void."""
 
 
 @dataclass(frozen=True, slots=True)

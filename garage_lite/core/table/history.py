@@ -119,6 +119,20 @@ class History:
             self._versions[key] = ObjectVersion.decode(stamp_of(key), value)
 
 
+def history_for(
+    view: View, prefix: bytes, named: Iterable[bytes] | None, down_to: bytes = b""
+) -> History:
+    """As much of a history as `rows_that_decide` needs, and all down to the row `down_to`."""
+    history = History(view, prefix)
+    if not history.complete:
+        history.read_until(lambda: bool(_alive(history)) and history.reaches(down_to))
+        if named is not None:
+            history.read_buried()
+            for key in named:
+                history.value(key)
+    return history
+
+
 def rows_that_decide(
     view: View, prefix: bytes, named: Iterable[bytes] | None = None
 ) -> list[tuple[bytes, bytes]]:
@@ -127,14 +141,7 @@ def rows_that_decide(
 
     Raises StorageFailed.
     """
-    history = History(view, prefix)
-    if not history.complete:
-        history.read_until(lambda: bool(_alive(history)))
-        if named is not None:
-            history.read_buried()
-            for key in named:
-                history.value(key)
-    return history.rows
+    return history_for(view, prefix, named).rows
 
 
 def _alive(history: History) -> list[ObjectVersion]:

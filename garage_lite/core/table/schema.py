@@ -63,6 +63,8 @@ def _upload(key: bytes, old: bytes, new: bytes) -> bytes:
 
 
 def _part(key: bytes, old: bytes, new: bytes) -> bytes:
+    if not (old and new):
+        return b""
     return Part.decode(old).merge(Part.decode(new)).encode()
 
 
@@ -92,6 +94,10 @@ def _greater(key: bytes, old: bytes, new: bytes) -> bytes:
     return max(old, new)
 
 
+def _unless_removed(key: bytes, old: bytes, new: bytes) -> bytes:
+    return max(old, new) if old and new else b""
+
+
 _MERGES: Final[dict[int, Callable[[bytes, bytes, bytes], bytes]]] = {
     Table.BUCKET: _bucket,
     Table.ALIAS: _alias,
@@ -100,13 +106,16 @@ _MERGES: Final[dict[int, Callable[[bytes, bytes, bytes], bytes]]] = {
     Table.INLINE: _greater,
     Table.UPLOAD: _upload,
     Table.PART: _part,
-    Table.PAGE: _greater,
-    Table.PART_LIST: _greater,
+    Table.PAGE: _unless_removed,
+    Table.PART_LIST: _unless_removed,
     Table.PENDING: _pending,
     Table.BLOCK_REF: _block_ref,
 }
 
 FIRST_LOCAL_TABLE: Final = 0x80
+EMPTY_IS_REMOVED: Final = frozenset({Table.PAGE, Table.PART_LIST, Table.PART})
+"""Tables whose rows end as the empty value: it wins every merge, so that no replica brings an
+older row back, and readers never see it."""
 
 
 def is_local(key: bytes) -> bool:

@@ -19,7 +19,6 @@ from garage_lite.core.block.markers import DataDirectory
 from garage_lite.core.block.resync import entry_key
 from garage_lite.core.cluster.blocks import Blocks
 from garage_lite.core.cluster.node_state import NodeState
-from garage_lite.core.cluster.tables import Tables
 from garage_lite.core.crdt import Lww
 from garage_lite.core.disk.block_files import BlockFiles, BlockOptions
 from garage_lite.core.disk.block_locks import BlockLeases, BlockLocks
@@ -51,6 +50,7 @@ from garage_lite.core.table.schema import Update
 from garage_lite.core.workers.cascade import CascadeWorker
 from garage_lite.core.workers.runner import State
 from garage_lite.system import SystemEntropy
+from tests.core.tables_on_disk import lone_tables
 
 BLOCK = 1000
 """Bytes of a block here, so that objects of many blocks stay small."""
@@ -139,7 +139,7 @@ class World:
         self.metadata = await MetadataStore.open(
             files, str(self.directory / "meta"), self.clock, entropy, options
         )
-        self.tables = Tables(Replica(self.metadata), self.clock, entropy)
+        self.tables = lone_tables(Replica(self.metadata), self.clock, entropy)
         self.files = await BlockFiles.open(
             files,
             [DataDirectory(str(self.directory / "data"))],

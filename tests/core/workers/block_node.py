@@ -29,6 +29,7 @@ from garage_lite.core.table.schema import Update
 from garage_lite.core.workers.resync import BlockStore, ResyncQueue
 from garage_lite.core.workers.variables import LiveVariables
 from tests.core.blocks_on_disk import named
+from tests.core.tables_on_disk import lone_tables
 from tests.sim.files import SimFiles
 from tests.sim.loop import SimClock, SimEntropy
 
@@ -64,7 +65,7 @@ class Node:
         metadata = await MetadataStore.open(
             files, "/meta", SimClock(), entropy, MetadataOptions(suffix_bytes=SUFFIX_BYTES)
         )
-        node = cls(files, metadata, Tables(Replica(metadata), SimClock(), entropy))
+        node = cls(files, metadata, lone_tables(Replica(metadata), SimClock(), entropy))
         wanted = [DataDirectory(p, c) for p, c in (directories or {"/data": 1}).items()]
         options = BlockOptions(reserve_bytes=0)
         blocks = await BlockFiles.open(files, wanted, node.state, entropy, options)

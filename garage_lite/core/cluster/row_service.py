@@ -1,0 +1,246 @@
+"""The replica's side of the tables: applies what coordinators send, answers what they ask.
+
+Answers hold rows as they are, tombstones too; it is the coordinator that joins them. Messages of
+a layout older than every node has acknowledged are refused: their sender may be missing owners.
+Whatever comes from a peer is checked before it is used.
+
+    rows/write: [layout version, [[key, value] | [key], ...], flags, [[rule, key, value], ...]]
+                -> [[row key, newest row key], ...]       the object rows that came late; see `Late`
+    rows/read:  [layout version, question, argument, ...] -> [[key, value, ...], reach | nil]
+      GET       [key, ...]
+      RANGE     start, end, rows at most      rows of start <= key < end
+      PREFIX    prefix                        see `View.with_prefix`; meant for few
+      VERSIONS  prefix, [key, ...] | nil, down to, inline?    see `rows_that_decide`
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from enum import IntEnum, IntFlag
+from itertools import chain
+from typing import Any, Final, NamedTuple
+
+from garage_lite.core.cluster.cluster_layout import ClusterLayout
+from garage_lite.core.cluster.peers import Endpoints
+from garage_lite.core.cluster.rpc import Request
+from garage_lite.core.disk.replica import Replica
+from garage_lite.core.errors import InvalidArgument, StaleLayout
+from garage_lite.core.hlc import too_far_ahead
+from garage_lite.core.ids import BucketId
+from garage_lite.core.limits import ROWS_ANSWER_BYTES_MAX
+from garage_lite.core.model.objects import Kind, ObjectVersion, survivors
+from garage_lite.core.model.rowkeys import STAMP_BYTES, Table, inline_row, stamp_of
+from garage_lite.core.ports import Clock
+from garage_lite.core.table.checks import Check, Rule, check_all
+from garage_lite.core.table.history import history_for
+from garage_lite.core.table.reading import Answer
+from garage_lite.core.table.schema import Change, Removal, Update, is_local
+
+WRITE: Final = "rows/write"
+READ: Final = "rows/read"
+_TURN_ROWS: Final = 256
+"""Rows read before others get a turn of the event loop."""
+
+
+class Flags(IntFlag):
+    NONE = 0
+    DELETES = 1
+    """May use the room that a full disk keeps for deletions."""
+    MERGE = 2
+    """Rows that were written before (repair, sync): neither new nor late."""
+
+
+class Question(IntEnum):
+    GET = 0
+    RANGE = 1
+    PREFIX = 2
+    VERSIONS = 3
+
+
+class Late(NamedTuple):
+    """An object row that a replica took after one stamped higher."""
+
+    key: bytes
+    newest: bytes
+    """Key of the newest row that was there before."""
+
+
+class RowService:
+    """This node's rows, for itself (direct calls) and for its peers (the endpoints)."""
+
+    def __init__(
+        self,
+        replica: Replica,
+        layout: ClusterLayout,
+        clock: Clock,
+        observe: Callable[[int], None],
+    ) -> None:
+        """`observe` is told of every stamp met, so that this node's next one is greater."""
+        self._replica = replica
+        self._layout = layout
+        self._clock = clock
+        self._observe = observe
+
+    def serve(self, endpoints: Endpoints) -> None:
+        endpoints.serve(WRITE, self._on_write)
+        endpoints.serve(READ, self._on_read)
+
+    # --- writing
+
+    async def write(
+        self, changes: Sequence[Change], checks: Sequence[Check] = (), flags: Flags = Flags.NONE
+    ) -> list[Late]:
+        """Apply in one record; durable on return. Which new object rows came late.
+
+        Raises what a check raises, DiskFull, StorageFailed; then nothing has changed.
+        """
+        late: list[Late] = []
+
+        def guard() -> None:
+            check_all(checks, self._replica.latest, alone=False)
+            self._meet(changes, late, new=not flags & Flags.MERGE)
+
+        now_ms = self._clock.now_us() // 1000
+        await self._replica.apply(changes, now_ms, guard, bool(flags & Flags.DELETES))
+        return late
+
+    def _meet(self, changes: Sequence[Change], late: list[Late], *, new: bool) -> None:
+        now_us = self._clock.now_us()
+        for change in changes:
+            key = change.key
+            if key[0] != Table.OBJECT or isinstance(change, Removal):
+                continue
+            clock = stamp_of(key).clock
+            if not too_far_ahead(clock, now_us):
+                self._observe(clock)
+            if not new:
+                continue
+            for met, _ in self._replica.latest.with_prefix(key[:-STAMP_BYTES], 1):
+                if met != key and stamp_of(met).clock >= clock:
+                    late.append(Late(key, met))
+
+    async def _on_write(self, request: Request) -> list[Late]:
+        match request.payload:
+            case [int() as version, list() as changes, int() as flags, list() as checks]:
+                self._refuse_stale(version)
+                return await self.write(_changes(changes), _checks(checks), Flags(flags & 3))
+        raise InvalidArgument("a peer sent what is no write")
+
+    def _refuse_stale(self, version: int) -> None:
+        if version < self._layout.lookup.ack_floor:
+            raise StaleLayout(f"layout version {version} is no longer in use")
+
+    # --- reading
+
+    async def read(self, question: Question, *arguments: Any) -> Answer:
+        """Durable rows. Raises DamagedRow, StorageFailed."""
+        match question, arguments:
+            case Question.GET, [list() as keys]:
+                return self._get(_keys(keys))
+            case Question.RANGE, [bytes() as start, bytes() as end, int() as most]:
+                return await self._range(start, end, most)
+            case Question.PREFIX, [bytes() as prefix]:
+                return Answer(dict(self._replica.durable.with_prefix(_shared(prefix))), None)
+            case Question.VERSIONS, [
+                bytes() as prefix,
+                list() | None as named,
+                bytes() as down_to,
+                bool() as inline,
+            ]:
+                wanted = None if named is None else _keys(named)
+                return self._versions(prefix, wanted, down_to, inline)
+        raise InvalidArgument("a peer asked what is no question")
+
+    def _get(self, keys: list[bytes]) -> Answer:
+        rows = {}
+        for key in keys:
+            value = self._replica.durable.get(_shared(key))
+            if value is not None:
+                rows[key] = value
+        return Answer(rows, None)
+
+    async def _range(self, start: bytes, end: bytes, most: int) -> Answer:
+        _shared(start)
+        rows: dict[bytes, bytes] = {}
+        size = turn = 0
+        for keys, values in self._replica.durable.scan(start, end):
+            rows.update(zip(keys, values, strict=True))
+            size += sum(map(len, keys)) + sum(map(len, values))
+            if rows and (len(rows) >= most or size >= ROWS_ANSWER_BYTES_MAX):
+                return Answer(rows, next(reversed(rows)))
+            turn += len(keys) or _TURN_ROWS
+            if turn >= _TURN_ROWS:
+                turn = 0
+                await asyncio.sleep(0)
+        return Answer(rows, None)
+
+    def _versions(
+        self, prefix: bytes, named: list[bytes] | None, down_to: bytes, inline: bool
+    ) -> Answer:
+        view = self._replica.durable
+        history = history_for(view, _shared(prefix), named, down_to)
+        rows = dict(history.rows)
+        reach = None if history.complete else max(key for key in rows if history.reaches(key))
+        if inline and (current := _current(rows)) is not None:
+            key = inline_row(BucketId(prefix[2:34]), current.id)
+            if current.kind is Kind.INLINE and (content := view.get(key)) is not None:
+                rows[key] = content
+        return Answer(rows, reach)
+
+    async def _on_read(self, request: Request) -> list[Any]:
+        match request.payload:
+            case [int() as version, int() as question, *arguments] if question in _QUESTIONS:
+                self._refuse_stale(version)
+                answer = await self.read(Question(question), *arguments)
+                return [list(chain.from_iterable(answer.rows.items())), answer.reach]
+        raise InvalidArgument("a peer asked what is no question")
+
+
+_QUESTIONS: Final = frozenset(Question)
+
+
+def _current(rows: dict[bytes, bytes]) -> ObjectVersion | None:
+    """The newest survivor of rows that are in order."""
+    alive = survivors([ObjectVersion.decode(stamp_of(key), rows[key]) for key in rows])
+    return alive[0] if alive else None
+
+
+def _changes(sent: list[Any]) -> list[Change]:
+    found: list[Change] = []
+    for one in sent:
+        match one:
+            case [bytes() as key, bytes() as value]:
+                found.append(Update(_shared(key), value))
+            case [bytes() as key]:
+                found.append(Removal(_shared(key)))
+            case _:
+                raise InvalidArgument("a peer sent what is no row")
+    return found
+
+
+def _checks(sent: list[Any]) -> list[Check]:
+    found: list[Check] = []
+    for one in sent:
+        match one:
+            case [int() as rule, bytes() as key, bytes() as value] if rule in _RULES:
+                found.append(Check(Rule(rule), _shared(key), value))
+            case _:
+                raise InvalidArgument("a peer sent a check that this node does not know")
+    return found
+
+
+_RULES: Final = frozenset(Rule)
+
+
+def _keys(sent: list[Any]) -> list[bytes]:
+    if all(isinstance(key, bytes) for key in sent):
+        return sent
+    raise InvalidArgument("a peer asked for what is no row")
+
+
+def _shared(key: bytes) -> bytes:
+    """`key`, if it is one that peers may speak of."""
+    if len(key) < 2 or is_local(key):
+        raise InvalidArgument("a peer asked for a row that is none of its business")
+    return key

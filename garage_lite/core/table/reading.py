@@ -1,0 +1,108 @@
+"""What several replicas' answers to one read say together. Pure.
+
+Replicas answer with all they hold, tombstones too; what removes a row may be known to one of them
+alone, so it is only after the join that anything is left out. Whoever was found to lack a row, or
+to hold less of it, is named with what it lacks, for the read to repair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Generic, NamedTuple, TypeVar
+
+from garage_lite.core.ids import BucketId
+from garage_lite.core.model.counters import Counters
+from garage_lite.core.model.objects import Kind, ObjectVersion, below_floor
+from garage_lite.core.model.rowkeys import (
+    STAMP_BYTES,
+    Table,
+    inline_row,
+    object_row,
+    stamp_of,
+)
+from garage_lite.core.table.schema import Update, merge_rows
+
+Name = TypeVar("Name")
+
+
+class Answer(NamedTuple):
+    """What one replica answers."""
+
+    rows: dict[bytes, bytes]
+    reach: bytes | None
+    """Of the rows asked for, all up to this key are here (others may be, too); None: all."""
+
+
+class Joined(NamedTuple, Generic[Name]):
+    rows: dict[bytes, bytes]
+    """In no order; with rows that are tombstones, without those that another row explains away."""
+    reach: bytes | None
+    """Up to where all answers reach."""
+    lacking: dict[Name, list[Update]]
+    """By replica: what it lacks or holds less of."""
+
+
+def join(answers: Mapping[Name, Answer], *, cut: bool = False) -> Joined[Name]:
+    """What the answers (one at least) say together. `cut`: leave out all rows beyond the reach,
+    where one replica may know more than the others had room to say."""
+    first, *others = answers.values()
+    if all(other == first for other in others):
+        return Joined(_explained(dict(first.rows)), first.reach, {})
+    reaches = [answer.reach for answer in answers.values() if answer.reach is not None]
+    least = min(reaches, default=None)
+    joined: dict[bytes, bytes] = {}
+    for answer in answers.values():
+        for key, value in answer.rows.items():
+            if cut and least is not None and key > least:
+                continue
+            joined[key] = merge_rows(key, joined.get(key), value)
+    _explained(joined)
+    lacking = {name: _lacks(answer, joined) for name, answer in answers.items()}
+    return Joined(joined, least, {name: rows for name, rows in lacking.items() if rows})
+
+
+def _lacks(answer: Answer, joined: Mapping[bytes, bytes]) -> list[Update]:
+    held, reach = answer.rows, answer.reach
+    return [
+        Update(key, value)
+        for key, value in joined.items()
+        if held.get(key) != value and (key in held or reach is None or key <= reach)
+    ]
+
+
+def _explained(rows: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    """Take away versions that are below a floor, and inline bytes of versions that are not here."""
+    by_name: dict[bytes, list[bytes]] = {}
+    inline: list[bytes] = []
+    for key in rows:
+        if key[0] == Table.OBJECT:
+            by_name.setdefault(key[:-STAMP_BYTES], []).append(key)
+        elif key[0] == Table.INLINE:
+            inline.append(key)
+    for prefix, keys in by_name.items():
+        if len(keys) > 1:
+            keys.sort()
+            versions = [ObjectVersion.decode(stamp_of(key), rows[key]) for key in keys]
+            for gone in below_floor(versions):
+                del rows[object_row(prefix, gone.stamp)]
+    if inline:
+        kept = set(inline_rows(rows))
+        for key in inline:
+            if key not in kept:
+                del rows[key]
+    return rows
+
+
+def inline_rows(rows: Mapping[bytes, bytes]) -> Iterator[bytes]:
+    """The keys of the inline rows that go with the object rows among these."""
+    for key, value in rows.items():
+        if key[0] == Table.OBJECT:
+            version = ObjectVersion.decode(stamp_of(key), value)
+            if version.kind is Kind.INLINE and not version.removed:
+                yield inline_row(BucketId(key[2:34]), version.id)
+
+
+def highest_counters(values: Iterable[bytes | None]) -> Counters:
+    """Counters as a whole from those of the replicas: each counts what it has met."""
+    counted = [Counters.decode(value) for value in values if value is not None]
+    return Counters(*map(max, zip(*counted, strict=True))) if counted else Counters()
