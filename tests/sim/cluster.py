@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import random
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
 from garage_lite.config import Config, from_table
@@ -193,24 +193,27 @@ class Cluster:
         nodes: int = 3,
         copies: int = 3,
         *,
+        spare: int = 0,
         weather: Weather | None = None,
         block_bytes: int = 4096,
     ) -> None:
+        """`spare`: nodes more, without a role at first."""
         self.loop = loop
         self.seed = seed
         self.copies = copies
         self.block_bytes = block_bytes
         self.random = random.Random(f"cluster {seed}")
         self.network = SimNetwork(loop, weather or Weather())
-        self.nodes = [SimNode(self, number) for number in range(nodes)]
+        self.nodes = [SimNode(self, number) for number in range(nodes + spare)]
+        self._laid_out = nodes
 
     # --- life
 
     async def start(self) -> None:
-        """All nodes up, in a layout of all, connected."""
+        """All nodes up, in a layout of all but the spare ones, connected."""
         for node in self.nodes:
             await node.start()
-        await self.lay_out(range(len(self.nodes)))
+        await self.lay_out(range(self._laid_out))
         await self.until(self._all_connected)
 
     async def lay_out(self, numbers: Iterable[int]) -> None:
@@ -228,18 +231,16 @@ class Cluster:
             for node in self.up():
                 await node.run(functools.partial(_merge, known))
 
-    async def change_layout(
-        self, by: int, roles: dict[int, Role | None], copies: int | None = None
-    ) -> None:
-        """Stage and apply at one node; spreading is the nodes' matter."""
-        changes = {key_of(number).node: role for number, role in roles.items()}
+    async def change_layout(self, by: int, chosen: Collection[int]) -> None:
+        """A new layout of the chosen nodes, applied at one node; spreading is the nodes' matter."""
 
         async def edit(node: Node) -> None:
-            await node.layout.stage(changes)
-            await node.layout.apply(node.layout.history.current.number + 1)
+            history = node.layout.history
+            wanted: dict[NodeId, Role | None] = dict.fromkeys(history.current.roles)
+            wanted |= {key_of(n).node: Role(f"zone{n}", CAPACITY) for n in sorted(chosen)}
+            await node.layout.stage(wanted)
+            await node.layout.apply(history.current.number + 1)
 
-        if copies is not None:
-            await self.reconfigure(copies)
         await self.nodes[by].run(edit)
 
     async def reconfigure(self, copies: int) -> None:
@@ -248,6 +249,7 @@ class Cluster:
         for node in self.nodes:
             if node.is_up:
                 await node.stop()
+            if node.process is None:
                 await node.start()
 
     def up(self) -> list[SimNode]:

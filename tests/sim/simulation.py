@@ -59,14 +59,25 @@ class Workload:
     """After the last trouble; writes what is broken into `run.wrong`."""
     nodes: tuple[int, ...] = (3, 3, 3, 3, 4, 5)
     copies: tuple[int, ...] = (3,)
+    spare: int = 0
+    """Nodes without a role at first."""
     calm: float = 0.2
     """Chance of a run without any trouble."""
+    seeds: int = 200
+    """How many run in CI."""
 
 
 async def _begin(workload: Workload, seed: int, loop: SimLoop) -> Run:
     chance = random.Random(f"world {seed}")
     nodes, copies = chance.choice(workload.nodes), chance.choice(workload.copies)
-    cluster = Cluster(loop, seed, max(nodes, copies), copies, weather=trouble.weather(seed))
+    cluster = Cluster(
+        loop,
+        seed,
+        max(nodes, copies),
+        copies,
+        spare=workload.spare,
+        weather=trouble.weather(seed),
+    )
     for node in cluster.nodes:
         node.clock.skew_us = int(chance.choice((0, 0, 1e3, 1e5, 5e6)) * chance.uniform(-1, 1))
     await cluster.start()

@@ -14,7 +14,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from tests.sim.cluster import Cluster
+from garage_lite.core.errors import GarageLiteError
+from tests.sim.cluster import Cluster, NodeDied
 from tests.sim.network import Weather
 
 DAY_US: Final = 86_400_000_000
@@ -46,6 +47,8 @@ class Troublemaker:
     troubles: Sequence[Trouble]
     pause: tuple[float, float] = (0.05, 1.5)
     enough: bool = False
+    has_lost: bool = False
+    """Whether a disk was lost already."""
     made: list[str] = field(default_factory=list)
 
     async def work(self) -> None:
@@ -160,7 +163,62 @@ async def failing_disk(maker: Troublemaker) -> None:
     await node.start()
 
 
+async def emptied(maker: Troublemaker) -> None:
+    """A machine loses its disk: one of the cluster's, once."""
+    if maker.has_lost:
+        return
+    maker.has_lost = True
+    node = maker.cluster.nodes[maker.some()]
+    node.kill(power=True)
+    maker.cluster.empty(node.number)
+    await maker.last()
+    await node.start()
+
+
+async def restored(maker: Troublemaker) -> None:
+    """A machine gets its disk back as it was a while ago: one of the cluster's, once."""
+    if maker.has_lost:
+        return
+    maker.has_lost = True
+    node = maker.cluster.nodes[maker.some()]
+    older = node.files.crash(maker.random, 1.0)
+    await maker.last()
+    node.kill(power=True)
+    maker.cluster.restore(node.number, older)
+    await node.start()
+
+
+async def rotten_block(maker: Troublemaker) -> None:
+    """One bit of one block file flips, on one node."""
+    files = maker.cluster.nodes[0].files
+    paths = [path for path in files.paths() if "/data/" in path and files.file_size(path)]
+    blocks = [path for path in paths if len(path.rsplit("/", 1)[1]) >= 64]
+    if blocks:
+        path = maker.random.choice(blocks)
+        files.rot(path, maker.random.randrange(files.file_size(path)))
+
+
+async def new_layout(maker: Troublemaker) -> None:
+    """Nodes get a role or lose theirs, as many staying as there are copies to keep."""
+    cluster = maker.cluster
+    numbers = list(range(len(cluster.nodes)))
+    chosen = set(maker.random.sample(numbers, maker.random.randint(cluster.copies, len(numbers))))
+    try:
+        await cluster.change_layout(maker.some(), chosen)
+    except (GarageLiteError, NodeDied) as error:
+        maker.made.append(f"refused: {error}")
+
+
+async def one_copy_more(maker: Troublemaker) -> None:
+    """The replication factor grows: in every configuration, then in the layout."""
+    if maker.cluster.copies < 3:
+        await maker.cluster.reconfigure(maker.cluster.copies + 1)
+        await new_layout(maker)
+
+
 NETWORK: Final = (partition, one_way, broken_links, frozen, slow_node)
 MACHINES: Final = (killed, killed, power_cut, restarted, failing_disk, full_disk)
 CLOCKS: Final = (clock_jump, clock_leap)
+LOSSES: Final = (emptied, restored, rotten_block)
+LAYOUTS: Final = (new_layout, new_layout, one_copy_more)
 ALL: Final = (*NETWORK, *NETWORK, *MACHINES, *CLOCKS)

@@ -10,6 +10,7 @@ from tests.sim import trouble
 from tests.sim.checkers import both_ended, not_linearizable, stale_reads, wrong_listings
 from tests.sim.clients import Client
 from tests.sim.history import Kind, Outcome
+from tests.sim.rest import at_rest
 from tests.sim.simulation import Run, Workload
 
 OPERATIONS: Final = 10
@@ -284,4 +285,23 @@ WORKLOADS: Final[dict[str, Workload]] = {
     "racers": Workload(racers, (linearizable,), trouble.ALL, look),
     "conditional": Workload(conditional, (linearizable,), trouble.ALL, look),
     "beside blind": Workload(beside_blind, (linearizable,), trouble.ALL, look),
+    "lost disks": Workload(
+        registers, (linearizable,), (*trouble.ALL, *trouble.LOSSES * 3), look, nodes=(3,)
+    ),
+    "layouts": Workload(
+        registers, (linearizable,), (*trouble.LAYOUTS * 3, *trouble.ALL), look, spare=2
+    ),
+    "layouts of sets": Workload(
+        sets, (listed, regular), (*trouble.LAYOUTS * 3, *trouble.NETWORK), look, spare=2
+    ),
+    "from one copy to three": Workload(
+        registers,
+        (linearizable,),
+        (*trouble.LAYOUTS * 3, *trouble.NETWORK),
+        look,
+        copies=(1, 2),
+    ),
+    "uploads at rest": Workload(uploads, (regular, listed), trouble.ALL, at_rest, seeds=60),
+    "deduplicated at rest": Workload(deduplicated, (regular,), trouble.ALL, at_rest, seeds=60),
+    "sets at rest": Workload(sets, (regular, listed), trouble.ALL, at_rest, seeds=60),
 }
