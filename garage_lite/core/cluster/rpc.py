@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -145,6 +145,11 @@ class Session:
         self._flushing = False
         self._room = asyncio.Event()
         self._room.set()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no call is under way, either way."""
+        return not self._calls
 
     # --- calling
 
@@ -391,13 +396,29 @@ def operations_handler(
 class RpcServer:
     """Answers calls on one address. Give it handlers before `start`."""
 
-    def __init__(self, key: NodeKey, network_key: bytes, entropy: Entropy) -> None:
+    def __init__(
+        self,
+        key: NodeKey,
+        network_key: bytes,
+        entropy: Entropy,
+        *,
+        handlers_for: Callable[[Link], Mapping[str, Handler]] | None = None,
+        others: Callable[[], Sequence[bytes]] = tuple,
+        on_refused: Callable[[Link], None] | None = None,
+    ) -> None:
+        """`handlers_for`: what each link may call, if not all the same. `others`, `on_refused`:
+        see Listener."""
         self._handlers: dict[str, Handler] = {}
-        self._budget = Budget(INCOMING_BYTES_MAX)
-        self._listener = Listener(key, network_key, entropy, self._session)
+        self._handlers_for = handlers_for
+        self.budget = Budget(INCOMING_BYTES_MAX)
+        """Of all sessions of this node."""
+        self._listener = Listener(
+            key, network_key, entropy, self._session, others=others, on_refused=on_refused
+        )
 
     def _session(self, link: Link) -> Session:
-        return Session(link, False, self._handlers, self._budget)
+        handlers = self._handlers if self._handlers_for is None else self._handlers_for(link)
+        return Session(link, False, handlers, self.budget)
 
     def serve(self, endpoint: str, handler: Handler) -> None:
         self._handlers[endpoint] = handler

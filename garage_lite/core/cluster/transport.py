@@ -13,8 +13,8 @@ import contextlib
 import errno
 import logging
 import socket
-from collections.abc import Callable
-from typing import Final, Protocol, cast
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol, cast
 
 from garage_lite.core.cluster.identity import NodeKey
 from garage_lite.core.disk.files import LocalFiles
@@ -80,6 +80,33 @@ class Link(asyncio.Protocol):
     @property
     def is_up(self) -> bool:
         return self._user is not None and not self.closed.done()
+
+    @property
+    def user(self) -> LinkUser | None:
+        """Who was made for it; None until the link is up."""
+        return self._user
+
+    @property
+    def network_key(self) -> bytes:
+        """The one that the handshake was done with."""
+        return self._handshake.network_key
+
+    @property
+    def remote_host(self) -> str | None:
+        """The IP address of the other end, where it has one."""
+        return self._host("peername")
+
+    @property
+    def local_host(self) -> str | None:
+        """The IP address of this end: where the other end's network may find this node."""
+        return self._host("sockname")
+
+    def _host(self, name: str) -> str | None:
+        found: Any = self._transport.get_extra_info(name) if self._transport is not None else None
+        if not isinstance(found, tuple):
+            return None
+        host = str(found[0])
+        return host.removeprefix("::ffff:") if "." in host else host
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -195,12 +222,23 @@ class Listener:
     """Accepts links on one address."""
 
     def __init__(
-        self, key: NodeKey, network_key: bytes, entropy: Entropy, user: Callable[[Link], LinkUser]
+        self,
+        key: NodeKey,
+        network_key: bytes,
+        entropy: Entropy,
+        user: Callable[[Link], LinkUser],
+        *,
+        others: Callable[[], Sequence[bytes]] = tuple,
+        on_refused: Callable[[Link], None] | None = None,
     ) -> None:
+        """`others`: network keys that are good now, besides; `on_refused` is shown each
+        connection that did not get through the handshake."""
         self._key = key
         self._network_key = network_key
         self._entropy = entropy
         self._user = user
+        self._others = others
+        self._on_refused = on_refused
         self._strangers: dict[Link, None] = {}
         self._links: dict[Link, None] = {}
         self._server: asyncio.Server | None = None
@@ -214,15 +252,20 @@ class Listener:
         sock = listening_socket(address)
         if isinstance(address, UnixAddress):
             self._server = await loop.create_unix_server(
-                self._accept, sock=sock, backlog=LISTEN_BACKLOG
+                self.accept, sock=sock, backlog=LISTEN_BACKLOG
             )
             return address
-        self._server = await loop.create_server(self._accept, sock=sock, backlog=LISTEN_BACKLOG)
+        self._server = await loop.create_server(self.accept, sock=sock, backlog=LISTEN_BACKLOG)
         return TcpAddress(address.host, sock.getsockname()[1])
 
-    def _accept(self) -> Link:
+    def accept(self) -> Link:
+        """A link for a connection that is being made from outside."""
         handshake = Handshake(
-            self._network_key, self._key.secret, self._entropy.token(SEED_BYTES), None
+            self._network_key,
+            self._key.secret,
+            self._entropy.token(SEED_BYTES),
+            None,
+            self._others(),
         )
         link = Link(handshake, self._user)
         if len(self._strangers) >= STRANGERS_MAX or len(self._links) >= LINKS_MAX:
@@ -248,6 +291,8 @@ class Listener:
             return
         self.refused += 1
         log.debug("a connection was refused: %s", link.error or "it was closed too early")
+        if self._on_refused is not None:
+            self._on_refused(link)
 
     async def close(self) -> None:
         """Stop accepting; say goodbye to all; return when every link is gone."""
@@ -268,8 +313,10 @@ async def connect(
     network_key: bytes,
     entropy: Entropy,
     user: Callable[[Link], LinkUser],
+    bind_host: str | None = None,
 ) -> Link:
-    """A link to exactly that node, handshake done. Unreachable says why not."""
+    """A link to exactly that node, handshake done; from the local address `bind_host` if there is
+    one. Unreachable says why not."""
     seed = entropy.token(SEED_BYTES)
     up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -278,8 +325,12 @@ async def connect(
         link.on_up = lambda _: None if up.done() else up.set_result(None)
         return link
 
-    link = await _open(peer.address, make)
-    await asyncio.wait([up, link.closed], return_when=asyncio.FIRST_COMPLETED)
+    link = await _open(peer.address, make, bind_host)
+    try:
+        await asyncio.wait([up, link.closed], return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:
+        link.abort(Unreachable("nobody waits for this connection any more"))
+        raise
     if up.done() and not link.closed.done():
         return link
     if isinstance(link.error, WireDamaged | Unreachable):
@@ -290,13 +341,15 @@ async def connect(
     )
 
 
-async def _open(address: Address, make: Callable[[], Link]) -> Link:
+async def _open(address: Address, make: Callable[[], Link], bind_host: str | None) -> Link:
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
             if isinstance(address, UnixAddress):
                 return (await loop.create_unix_connection(make, address.path))[1]
-            return (await loop.create_connection(make, address.host, address.port))[1]
+            local = None if bind_host is None else (bind_host, 0)
+            place = (address.host, address.port)
+            return (await loop.create_connection(make, *place, local_addr=local))[1]
     except TimeoutError as error:
         raise Unreachable(f"can't reach the node at {address}: no answer") from error
     except OSError as error:

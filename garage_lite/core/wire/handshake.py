@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
@@ -101,11 +102,20 @@ class Handshake:
     bytes and send what it returns, until `step` is DONE; then take `keys`.
 
     `secret` is the 64-byte Ed25519 key (seed, public), `seed` 32 fresh random bytes, `server` the
-    public key the client wants to meet, None on the server's side.
+    public key the client wants to meet, None on the server's side. A server may know `others`,
+    network keys besides the first; `network_key` is the one that its client holds.
     """
 
-    def __init__(self, network_key: bytes, secret: bytes, seed: bytes, server: NodeId | None):
-        self._network_key = network_key
+    def __init__(
+        self,
+        network_key: bytes,
+        secret: bytes,
+        seed: bytes,
+        server: NodeId | None,
+        others: Sequence[bytes] = (),
+    ):
+        self.network_key = network_key
+        self._others = others
         self._secret = secret
         self._public = secret[KEY_BYTES:]
         self._seed = seed
@@ -148,7 +158,7 @@ class Handshake:
         return self._hmac(self._own_ephemeral) + self._own_ephemeral
 
     def _hmac(self, data: bytes) -> bytes:
-        return hmac.digest(self._network_key, data, "sha512")[:KEY_BYTES]
+        return hmac.digest(self.network_key, data, "sha512")[:KEY_BYTES]
 
     def _take_hello(self, message: bytes) -> None:
         tag, self._peer_ephemeral = message[:KEY_BYTES], message[KEY_BYTES:]
@@ -156,6 +166,10 @@ class Handshake:
             raise HandshakeFailed
 
     def _on_client_hello(self, message: bytes) -> bytes:
+        tag, ephemeral = message[:KEY_BYTES], message[KEY_BYTES:]
+        for other in self._others:
+            if hmac.compare_digest(tag, hmac.digest(other, ephemeral, "sha512")[:KEY_BYTES]):
+                self.network_key = other
         self._take_hello(message)
         return self._hello()
 
@@ -163,7 +177,7 @@ class Handshake:
         self._take_hello(message)
         server = self._server or b""
         self._agree(crypto_scalarmult(self._own_ephemeral_secret, _to_x25519(server)))
-        signed = self._network_key + server + self._shared_hash()
+        signed = self.network_key + server + self._shared_hash()
         self._proof = crypto_sign(signed, self._secret)[:_SIGNATURE_BYTES] + self._public
         box = crypto_secretbox(self._proof, _ZERO_NONCE, _sha256(self._transcript))
         own = crypto_sign_ed25519_sk_to_curve25519(self._secret)
@@ -175,7 +189,7 @@ class Handshake:
         self._agree(crypto_scalarmult(own, self._peer_ephemeral))
         self._proof = crypto_secretbox_open(message, _ZERO_NONCE, _sha256(self._transcript))
         signature, client = self._proof[:_SIGNATURE_BYTES], self._proof[_SIGNATURE_BYTES:]
-        signed = self._network_key + self._public + self._shared_hash()
+        signed = self.network_key + self._public + self._shared_hash()
         crypto_sign_open(signature + signed, client)
         self._transcript += crypto_scalarmult(self._own_ephemeral_secret, _to_x25519(client))
         answer = crypto_sign(self._server_statement(), self._secret)[:_SIGNATURE_BYTES]
@@ -192,13 +206,13 @@ class Handshake:
     def _agree(self, mixed_with_server: bytes) -> None:
         """K, a.b and a.B: what both have once the hellos are exchanged."""
         shared = crypto_scalarmult(self._own_ephemeral_secret, self._peer_ephemeral)
-        self._transcript = self._network_key + shared + mixed_with_server
+        self._transcript = self.network_key + shared + mixed_with_server
 
     def _shared_hash(self) -> bytes:
         return _sha256(self._transcript[KEY_BYTES : 2 * KEY_BYTES])
 
     def _server_statement(self) -> bytes:
-        return self._network_key + self._proof + self._shared_hash()
+        return self.network_key + self._proof + self._shared_hash()
 
     def _session_keys(self, peer: NodeId) -> SessionKeys:
         secret = _sha256(_sha256(self._transcript))
