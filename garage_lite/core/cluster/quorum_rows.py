@@ -84,7 +84,7 @@ class QuorumRows:
 
         asked = await self._calls.write(sets, send, size, _on_time)
         if asked.verdict() is not Verdict.DONE:
-            _fail(asked)
+            _fail(asked, [late for notes in asked.answers.values() for late in notes])
 
     async def _write_at(self, node: NodeId, payload: list[Any]) -> list[Late]:
         reply = await self._cluster.call(node, WRITE, payload, timeout=DEADLINE_SECONDS)
@@ -212,15 +212,14 @@ def _on_time(late: list[Late]) -> bool:
     return not late
 
 
-def _fail(asked: Round) -> NoReturn:
+def _fail(asked: Round, late: Sequence[Late] = ()) -> NoReturn:
     error = asked.error()
     if isinstance(error, CallerError):
         raise error
     for node in asked.failed_with(StaleLayout):
         raise Stale(node)
-    met = [stamp_of(late.newest).clock for notes in asked.answers.values() for late in notes]
-    if met:
-        raise WrittenLate(max(met))
+    if late:
+        raise WrittenLate(max(stamp_of(each.newest).clock for each in late))
     raise error
 
 
