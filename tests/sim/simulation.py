@@ -88,7 +88,8 @@ async def _begin(workload: Workload, seed: int, loop: SimLoop) -> Run:
     await cluster.nodes[0].run(create)
     bucket = _bucket(cluster.nodes[0].running)
     assert bucket is not None
-    await cluster.until(lambda: all(_bucket(node.running) == bucket for node in cluster.up()))
+    holders = cluster.nodes[: max(nodes, copies)]
+    await cluster.until(lambda: all(_bucket(node.running) == bucket for node in holders))
     return Run(cluster, bucket, Journal(), chance)
 
 
