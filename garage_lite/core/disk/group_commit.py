@@ -6,6 +6,7 @@ in the background one. What both touch is handed over by single deque operations
 
     log-<use>        in use; the greatest use is written to
     spare-<number>   zero-filled or recycled, of full size, waiting for its next use
+    log-<use>.damaged    part of it could not be read; kept for whoever wants to look into it
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from garage_lite.core.ports import Buffer, File, Files, OpenMode
 
 LOG_PREFIX: Final = "log-"
 SPARE_PREFIX: Final = "spare-"
+DAMAGED_SUFFIX: Final = ".damaged"
+SET_ASIDE_MAX: Final = 4
+"""Damaged log files that are kept; a dying disk must not fill itself with them."""
 SPARES_WANTED: Final = 2
 """One for the next change of file, one in reserve for deletions on a full disk."""
 SPARES_MAX: Final = 3
@@ -70,6 +74,10 @@ class LogFiles:
         self.closed: deque[tuple[int, int]] = deque()
         """(use, last sequence) of the files no longer written to, oldest first."""
         self.spares: deque[int] = deque()
+        self.damaged: set[int] = set()
+        """Of the closed ones, the uses that could not be read whole."""
+        self.set_aside: deque[str] = deque()
+        """The names of the damaged files that are kept, oldest first."""
         self._file: File | None = None
         self._use = 0
         self._offset = 0
@@ -191,13 +199,30 @@ class LogFiles:
         self.spares.append(name)
 
     def recycle(self, sequence: int) -> None:
-        """Turn log files that hold nothing above `sequence` into spares, or remove them."""
+        """Turn log files that hold nothing above `sequence` into spares, or remove them; damaged
+        ones are set aside."""
         while self.closed and self.closed[0][1] <= sequence:
             use, _ = self.closed[0]
             path = numbered(self._directory, LOG_PREFIX, use)
-            if len(self.spares) < SPARES_MAX and self._files.file_size(path) == self.file_bytes:
+            if use in self.damaged:
+                self._set_aside(use, path)
+            elif len(self.spares) < SPARES_MAX and self._files.file_size(path) == self.file_bytes:
                 self._files.rename(path, numbered(self._directory, SPARE_PREFIX, use))
                 self.spares.append(use)
             else:
                 self._files.remove(path)
             self.closed.popleft()
+
+    def remove_set_aside(self) -> None:
+        while self.set_aside:
+            self._files.remove(f"{self._directory}/{self.set_aside[0]}")
+            self.set_aside.popleft()
+
+    def _set_aside(self, use: int, path: str) -> None:
+        kept = path + DAMAGED_SUFFIX
+        self._files.rename(path, kept)
+        self.set_aside.append(kept.rpartition("/")[2])
+        self.damaged.discard(use)
+        while len(self.set_aside) > SET_ASIDE_MAX:
+            self._files.remove(f"{self._directory}/{self.set_aside[0]}")
+            self.set_aside.popleft()

@@ -42,8 +42,8 @@ from garage_lite.core.limits import (
 )
 from garage_lite.core.metalog.cache import ByteCache
 from garage_lite.core.metalog.manifest import Range
-from garage_lite.core.metalog.memtable import ROW_OVERHEAD_BYTES, Batch
-from garage_lite.core.metalog.merge import merge, without_ranges
+from garage_lite.core.metalog.memtable import ROW_OVERHEAD_BYTES
+from garage_lite.core.metalog.merge import live_rows, without_ranges
 from garage_lite.core.metalog.overlay import Overlay
 from garage_lite.core.metalog.record import DROP, HEADER_BYTES, PAGE_BYTES, ROWS, pack_rows
 from garage_lite.core.ports import Clock, Entropy, Files
@@ -53,8 +53,6 @@ __all__ = ["MetadataOptions", "MetadataStatus", "MetadataStore"]
 _log: Final = logging.getLogger(__name__)
 
 Row = tuple[bytes, bytes | None]
-_SKIPPED_MAX: Final = 1024
-"""Deletions passed before a scan hands control back with an empty batch."""
 _TIMINGS_KEPT: Final = 512
 _SNAPSHOT_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
@@ -84,6 +82,7 @@ class MetadataStore:
         self._loop = asyncio.get_running_loop()
         self._files = files
         self._directory = directory
+        self._snapshots = options.snapshots_directory or f"{directory}/{SNAPSHOTS}"
         self._clock = clock
         self._options = options
         self._sequence = found.sequence
@@ -111,6 +110,8 @@ class MetadataStore:
         )
         self._log.closed.extend(found.closed)
         self._log.spares.extend(found.spares)
+        self._log.damaged.update(found.damaged)
+        self._log.set_aside.extend(found.set_aside)
         self._writer = ThreadPoolExecutor(1, "metadata-log")
         self._pool = ThreadPoolExecutor(1, "metadata-background")
         self._tiers = Tiers(
@@ -230,7 +231,7 @@ class MetadataStore:
                 keys = sorted([k for k in overlay.rows if start <= k < end])
                 if keys:
                     sources.insert(0, iter([(keys, [overlay.rows[k] for k in keys])]))
-        return _live_rows(sources)
+        return live_rows(sources)
 
     # --- writing
 
@@ -396,7 +397,7 @@ class MetadataStore:
     async def flush(self) -> None:
         """Bring all that is durable now into segments."""
         await self.commit([])
-        while self._memory.frozen is not None or len(self._memory.active):
+        while self._memory.frozen is not None or len(self._memory.active) or self._log.damaged:
             if self._failed:
                 raise StorageFailed(self._failed)
             if self._background.disk_full:
@@ -408,10 +409,21 @@ class MetadataStore:
             self._room.append(future)
             await future
 
+    async def forget_damage(self) -> None:
+        """Remember the damage of log files no longer, and remove those that were set aside: what
+        was lost has been brought back or given up. Damaged segments are reported as long as they
+        are there. Raises StorageFailed, DiskFull, Unavailable."""
+        await self.flush()
+        try:
+            await self._tiers.forget_damage(self._log.remove_set_aside)
+        except OSError as error:
+            self._stop_writing(f"the metadata can't be written: {error}")
+            raise StorageFailed(self._failed) from error
+
     async def snapshot(self, name: str) -> str:
         """Make the snapshot `name` of all that is durable now; returns its directory, which
         opens as a store. Raises DataDirError (name taken or bad), DiskFull, StorageFailed."""
-        path = f"{self._directory}/{SNAPSHOTS}/{name}"
+        path = f"{self._snapshots}/{name}"
         if not _SNAPSHOT_NAME.fullmatch(name):
             raise DataDirError(f"a snapshot can't be named {name!r}: letters, digits, . _ - only")
         if not self._failed:
@@ -437,7 +449,7 @@ class MetadataStore:
         """Remove all snapshots but the last `keep` by name. Raises OSError."""
         async with self._tiers.turn:
             await self._loop.run_in_executor(
-                self._pool, prune_snapshots, self._files, self._directory, keep
+                self._pool, prune_snapshots, self._files, self._snapshots, keep
             )
 
     def status(self) -> MetadataStatus:
@@ -459,6 +471,7 @@ class MetadataStore:
             merging_rows=self._background.merging,
             disk_full=self._background.disk_full,
             damage=self._tiers.damage(),
+            set_aside=tuple(self._log.set_aside),
             failed=self._failed,
             trouble=self._background.trouble,
         )
@@ -481,17 +494,3 @@ class MetadataStore:
         self._pool.shutdown()
         for opened in self._tiers.opened.values():
             opened.close()
-
-
-def _live_rows(sources: list[Iterator[Batch]]) -> Iterator[tuple[list[bytes], list[bytes]]]:
-    skipped = 0
-    for keys, values in merge(sources):
-        if None in values:
-            live = [(k, v) for k, v in zip(keys, values, strict=True) if v is not None]
-            skipped += len(keys) - len(live)
-            if not live and skipped < _SKIPPED_MAX:
-                continue
-            skipped = 0
-            yield [k for k, _ in live], [v for _, v in live]
-        else:
-            yield keys, values  # type: ignore[misc]

@@ -25,6 +25,9 @@ class MetadataOptions:
     pause: Callable[[float], None] | None = None
     """Sleeps the background thread for some seconds between its small steps (time.sleep in a
     node); None: never, then the event loop waits up to 5 ms for the interpreter."""
+    snapshots_directory: str | None = None
+    """Where snapshots go; None: a directory of the store's own. On another file system segments
+    are copied, not linked."""
     memtable_bytes: int = MEMORY_MEMTABLE
     log_file_bytes: int = LOG_FILE_BYTES
     log_files_max: int = 4
@@ -59,3 +62,5 @@ class MetadataStatus:
     """Empty, or why the store refuses writes until it is opened again."""
     trouble: str
     """Empty, or why compaction has stopped."""
+    set_aside: tuple[str, ...] = ()
+    """Damaged log files that are kept, oldest first, until `forget_damage`."""

@@ -9,7 +9,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from garage_lite.core.disk.durable_directory import make_durably
-from garage_lite.core.disk.group_commit import LOG_PREFIX, SPARE_PREFIX, number_of, numbered
+from garage_lite.core.disk.group_commit import (
+    DAMAGED_SUFFIX,
+    LOG_PREFIX,
+    SPARE_PREFIX,
+    number_of,
+    numbered,
+)
 from garage_lite.core.disk.segment_files import SEGMENT_PREFIX, OpenSegment
 from garage_lite.core.errors import DataDirError, StorageFailed
 from garage_lite.core.metalog.compaction import with_drop
@@ -33,6 +39,9 @@ class Recovered:
     opened: dict[int, OpenSegment] = field(default_factory=dict)
     closed: list[tuple[int, int]] = field(default_factory=list)
     spares: list[int] = field(default_factory=list)
+    damaged: set[int] = field(default_factory=set)
+    """Of the closed log files, those that could not be read whole."""
+    set_aside: list[str] = field(default_factory=list)
 
 
 def write_manifest(files: Files, directory: str, manifest: Manifest) -> None:
@@ -72,6 +81,7 @@ def recover(files: Files, directory: str, new_id: bytes, log_file_bytes: int) ->
             numbers = [n for name in names if (n := number_of(name, prefix)) is not None]
             found.next_number = max(found.next_number, *[n + 1 for n in numbers], 1)
         _find_spares(files, directory, names, found, log_file_bytes)
+        found.set_aside += [name for name in names if name.endswith(DAMAGED_SUFFIX)]
         _replay(files, directory, names, found)
         _remove_garbage(files, directory, names, found)
         for entry in found.manifest.segments:
@@ -116,7 +126,7 @@ def _find_spares(
 def _replay(files: Files, directory: str, names: list[str], found: Recovered) -> None:
     uses = [use for name in names if (use := number_of(name, LOG_PREFIX)) is not None]
     damage = list(found.manifest.damage)
-    for use in uses:
+    for place, use in enumerate(uses):
         path = numbered(directory, LOG_PREFIX, use)
         reader = LogReader(read_whole(files, path), use)
         last = 0
@@ -126,10 +136,12 @@ def _replay(files: Files, directory: str, names: list[str], found: Recovered) ->
                 continue
             if last > found.sequence + 1 and not reader.damage:
                 damage.append(f"{path}: records {found.sequence + 1} to {last - 1} are missing")
+                found.damaged.update(uses[max(0, place - 1) : place + 1])
             found.sequence = max(found.sequence, last)
             _apply(found, record.kind, record.rows)
         if reader.damage:
             damage.append(f"{path}: {reader.damage}")
+            found.damaged.add(use)
         if last:
             file = files.open(path, OpenMode.UPDATE)
             file.sync()

@@ -90,6 +90,15 @@ class Tiers:
             if retired:
                 await loop.run_in_executor(self._pool, self._remove, retired)
 
+    async def forget_damage(self, then: Callable[[], None]) -> None:
+        """Write a manifest that remembers no damage, then run `then` in the background.
+        Raises OSError: which manifest is on disk is then unknown."""
+        async with self.turn:
+            loop = asyncio.get_running_loop()
+            manifest = replace(self.manifest, damage=(), next_number=next(self.numbers))
+            await loop.run_in_executor(self._pool, self._write, manifest, then)
+            self._publish(replace(self.manifest, damage=()))
+
     def _publish(self, manifest: Manifest) -> None:
         self.manifest = manifest
         self.view = SegmentSet(manifest.segments, self.opened, self.suffix_bytes)

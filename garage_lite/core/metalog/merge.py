@@ -9,9 +9,13 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
 from garage_lite.core.metalog.manifest import Range
 from garage_lite.core.metalog.memtable import Batch
+
+_SKIPPED_MAX: Final = 1024
+"""Deletions passed before `live_rows` hands control back with an empty batch."""
 
 
 class _Head:
@@ -59,6 +63,22 @@ def merge(sources: Sequence[Iterator[Batch]]) -> Iterator[Batch]:
     if heads:
         yield heads[0].keys, heads[0].values
         yield from heads[0].source
+
+
+def live_rows(sources: Sequence[Iterator[Batch]]) -> Iterator[tuple[list[bytes], list[bytes]]]:
+    """The merged rows less the deletions; after many of those an empty batch, so that the caller
+    may let others run."""
+    skipped = 0
+    for keys, values in merge(sources):
+        if None in values:
+            live = [(k, v) for k, v in zip(keys, values, strict=True) if v is not None]
+            skipped += len(keys) - len(live)
+            if not live and skipped < _SKIPPED_MAX:
+                continue
+            skipped = 0
+            yield [k for k, _ in live], [v for _, v in live]
+        else:
+            yield keys, values  # type: ignore[misc]
 
 
 def _overlay(pieces: list[Batch]) -> Batch:

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from garage_lite.core.disk.group_commit import DAMAGED_SUFFIX, SET_ASIDE_MAX, number_of
 from garage_lite.core.errors import (
     DamagedRow,
     DataDirError,
@@ -258,8 +259,70 @@ def test_a_rotten_log_is_reported_and_the_rest_of_it_kept() -> None:
         await store.flush()
         await store.close()
         again = await open_store(files, big)
-        assert again.status().damage, "it is not forgotten when the log file is recycled"
+        assert again.status().damage, "it is not forgotten when the log file is set aside"
         await again.close()
+
+    run(scenario())
+
+
+def rotten_log(files: SimFiles, use: int, *, of: bytes) -> bytes:
+    """Break the record that holds `of` in the log file that is `use`-th by name; the file."""
+    paths = [path for path in sorted(files.paths()) if number_of(path, DIRECTORY + LOG) is not None]
+    path = paths[use]
+    files.rot(path, bytes(files.disk.file(path).content).index(of))
+    return bytes(files.disk.file(path).content)
+
+
+def test_a_damaged_log_file_is_set_aside_until_its_damage_is_forgotten() -> None:
+    async def scenario() -> None:
+        files = SimFiles()
+        big = replace(SMALL, memtable_bytes=1 << 20, log_files_max=50)
+        rotten: list[bytes] = []
+        for turn in range(SET_ASIDE_MAX + 2):
+            store = await open_store(files, big)
+            for number in range(3):
+                await store.commit([(b"\x20\x00%02d%02d" % (turn, number), b"v")])
+            await store.close()
+            rotten.append(rotten_log(files, -1, of=b"\x20\x00%02d01" % turn))
+            store = await open_store(files, big)
+            assert len(store.status().set_aside) == min(turn, SET_ASIDE_MAX), "not before a flush"
+            await store.commit([(b"\x20\x00new", b"1")])
+            await store.flush()
+            await store.commit([(b"\x20\x00new", b"2")])
+            await store.close()
+        store = await open_store(files, big)
+        status = store.status()
+        assert len(status.damage) == SET_ASIDE_MAX + 2
+        kept = [bytes(files.disk.file(f"{DIRECTORY}/{name}").content) for name in status.set_aside]
+        assert kept == rotten[-SET_ASIDE_MAX:], "the newest, as they were"
+        before = everything(store)
+        await store.forget_damage()
+        assert (store.status().damage, store.status().set_aside) == ((), ())
+        assert not [path for path in files.paths() if path.endswith(DAMAGED_SUFFIX)]
+        await store.close()
+        store = await open_store(files, big)
+        assert (store.status().damage, everything(store)) == ((), before)
+        await store.close()
+
+    run(scenario())
+
+
+def test_damage_is_forgotten_also_where_nothing_else_is_in_the_log() -> None:
+    async def scenario() -> None:
+        files = SimFiles()
+        store = await open_store(files, SMALL)
+        for number in range(3):
+            await store.commit([(b"\x20\x00%02d" % number, b"v")])
+        await store.close()
+        rotten_log(files, -1, of=b"\x20\x0001")
+        store = await open_store(files, SMALL)
+        assert store.status().damage
+        await store.drop_range(b"\x00", b"\xff")
+        await store.forget_damage()
+        await store.close()
+        store = await open_store(files, SMALL)
+        assert (store.status().damage, everything(store)) == ((), {})
+        await store.close()
 
     run(scenario())
 
