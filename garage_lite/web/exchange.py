@@ -51,9 +51,11 @@ class Exchange:
         )
 
     def go_on(self) -> None:
-        """Answer 100 Continue, once, if the client waits for it."""
+        """Answer 100 Continue, once, if the client waits for it: not where the body is here."""
+        if self.continued or self.payload.is_eof() or not self.expects_continue:
+            return
         transport = self.protocol.transport
-        if not self.continued and self.expects_continue and transport is not None:
+        if transport is not None:
             self.continued = True
             transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 

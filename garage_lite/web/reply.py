@@ -59,11 +59,11 @@ def head_of(reply: Reply, *, keep_alive: bool, common: str) -> bytes:
     Control characters can't come in with a header, and would forge headers if they went out:
     they become spaces.
     """
+    headers = reply.headers
+    if not "".join([value for _, value in headers]).isprintable():
+        headers = [(name, _UNSAFE.sub(" ", value)) for name, value in headers]
     lines = [_STATUS_LINES[reply.status], common]
-    for name, value in reply.headers:
-        if _UNSAFE.search(value):
-            value = _UNSAFE.sub(" ", value)
-        lines.append(f"{name}: {value}\r\n")
+    lines += [f"{name}: {value}\r\n" for name, value in headers]
     if reply.status not in _NO_BODY:
         length = len(reply.body) if reply.length is None else reply.length
         lines.append(f"Content-Length: {length}\r\n")

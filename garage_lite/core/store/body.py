@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from garage_lite.core.model.buckets import Bucket
 from garage_lite.core.model.objects import Checksum
@@ -40,8 +39,7 @@ class Body(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class PutRequest:
+class PutRequest(NamedTuple):
     bucket: Bucket
     key: bytes
     body: Body

@@ -9,9 +9,8 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from hmac import compare_digest
-from typing import Final
+from typing import Final, NamedTuple
 
 from garage_lite.core.errors import BadDigest
 from garage_lite.core.limits import PUT_BYTES_MAX
@@ -32,8 +31,7 @@ _LENGTH = re.compile(r"[0-9]{1,19}", re.ASCII).fullmatch
 _FORMS: Final = {form.value: form for form in Form}
 
 
-@dataclass(frozen=True, slots=True)
-class Announcement:
+class Announcement(NamedTuple):
     """What a body is announced to be."""
 
     size: int | None
@@ -47,7 +45,7 @@ class Announcement:
     value: bytes | None = None
     """The additional checksum, None where a trailer will bring it."""
     trailer: str | None = None
-    digests: frozenset[str] = field(default=frozenset())
+    digests: frozenset[str] = frozenset()
     """Which to compute, MD5 apart."""
 
     @property
@@ -160,18 +158,21 @@ def _additional(
 ) -> tuple[str | None, bytes | None, str | None]:
     """Algorithm, value and trailer of the additional checksum, if there is one."""
     checksums = [name for name in headers if name[:15] == _HEADER_PREFIX]
+    sdk_algorithm = headers.get("x-amz-sdk-checksum-algorithm")
+    trailer = headers.get("x-amz-trailer")
+    if not checksums and sdk_algorithm is None and trailer is None:
+        return None, None, None
     given = [name for name in checksums if name in CHECKSUM_HEADERS]
     if len(given) + sum(name in _ABOUT_CHECKSUMS for name in checksums) < len(checksums):
         raise S3Error(
             "NotImplemented", f"Of checksums only {', '.join(DIGEST_BYTES)} are implemented."
         )
-    trailers = _announced_trailers(headers.get("x-amz-trailer"), form)
+    trailers = _announced_trailers(trailer, form)
     if len(given) + len(trailers) > 1 or any("," in headers[name] for name in given):
         raise S3Error(
             "InvalidRequest",
             "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.",
         )
-    sdk_algorithm = headers.get("x-amz-sdk-checksum-algorithm")
     if not given and not trailers:
         if sdk_algorithm is not None:
             raise S3Error(

@@ -136,6 +136,8 @@ def virtual_host(host: str | None, root_domain: str | None) -> str | None:
 
 def decode_name(text: str) -> bytes:
     """A percent-encoded part of the path. Raises InvalidURI where it is not UTF-8."""
+    if "%" not in text and text.isascii():
+        return text.encode()
     raw = unquote_to_bytes(text.encode("utf-8", "surrogateescape"))
     _check_utf8(raw)
     return raw
