@@ -21,11 +21,13 @@ from garage_lite.core.cluster.transport import Link, Listener, Unreachable, conn
 from garage_lite.core.errors import CallerError, GarageLiteError, NodeError, Unavailable
 from garage_lite.core.ids import NodeId
 from garage_lite.core.limits import MIB
-from garage_lite.core.ports import Entropy
+from garage_lite.core.ports import Buffer, Entropy
 from garage_lite.core.wire.address import Address, Peer
 from garage_lite.core.wire.frames import WireDamaged
 from garage_lite.core.wire.handshake import SEED_BYTES
 from garage_lite.core.wire.messages import (
+    CALLS_MAX,
+    CREDIT_BYTES,
     Budget,
     Event,
     Inbox,
@@ -49,8 +51,8 @@ SEND_BYTES_MAX: Final = MIB
 """Waiting to be sent on one link; beyond it new messages wait."""
 CONTROL_BYTES_MAX: Final = 64 * 1024
 """Errors and grants waiting; a peer that provokes more without reading them loses its link."""
-INCOMING_BYTES_MAX: Final = 8 * MIB
-"""Messages received and not yet answered, all links of a server together."""
+INCOMING_BYTES_MAX: Final = 12 * MIB
+"""Messages received and not yet answered, and windows of streams, all links of a node together."""
 
 
 class CallTimedOut(Unavailable):
@@ -84,11 +86,13 @@ any error with a `code`); anything else is our bug and told as such."""
 
 
 class _Stream:
-    """The receiving end of a stream. Each piece taken is granted to the sender again."""
+    """The receiving end of a stream. What is taken is granted to the sender again."""
 
     def __init__(self, grant: Callable[[int], None]) -> None:
         self._grant = grant
         self._pieces: deque[bytes] = deque()
+        self._taken = 0
+        """Bytes taken and not yet granted again."""
         self._done = False
         self._error: Exception | None = None
         self._wake = asyncio.Event()
@@ -114,8 +118,10 @@ class _Stream:
             self._wake.clear()
             await self._wake.wait()
         piece = self._pieces.popleft()
-        if not self._done:
-            self._grant(len(piece))
+        self._taken += len(piece)
+        if self._taken >= CREDIT_BYTES and not self._done:
+            self._grant(self._taken)
+            self._taken = 0
         return piece
 
 
@@ -141,6 +147,7 @@ class Session:
         self._inbox = Inbox(opener, budget)
         self._outbox = Outbox()
         self._calls: dict[int, _Call] = {}
+        self._own_calls = 0
         self._next_id = 1 if opener else 2
         self._flushing = False
         self._room = asyncio.Event()
@@ -168,7 +175,8 @@ class Session:
         message = pack_request(endpoint, priority, payload)
         try:
             async with asyncio.timeout(timeout):
-                await self._wait_for_room()
+                while self._own_calls >= CALLS_MAX or self._outbox.waiting >= SEND_BYTES_MAX:
+                    await self._wait_for_change()
                 call_id = self._open_call()
                 call = self._calls[call_id]
                 try:
@@ -192,6 +200,7 @@ class Session:
             raise LinkLost
         call_id, self._next_id = self._next_id, (self._next_id + 2) & 0xFFFF_FFFF
         self._next_id = self._next_id or 2  # 0 is no id; odd ids never wrap to it
+        self._own_calls += 1
         self._calls[call_id] = _Call(answer=asyncio.get_running_loop().create_future())
         self._inbox.expect(call_id)
         return call_id
@@ -212,8 +221,14 @@ class Session:
 
     async def _wait_for_room(self) -> None:
         while self._outbox.waiting >= SEND_BYTES_MAX and not self._link.closed.done():
-            self._room.clear()
-            await self._room.wait()
+            await self._wait_for_change()
+
+    async def _wait_for_change(self) -> None:
+        """Until something was sent or a call ended. Raises LinkLost."""
+        if self._link.closed.done():
+            raise LinkLost
+        self._room.clear()
+        await self._room.wait()
 
     async def _send_stream(self, call_id: int, stream: AsyncIterator[bytes]) -> None:
         """Hand the pieces over as the peer grants them. The peer learns of a failure."""
@@ -243,7 +258,7 @@ class Session:
 
     # --- receiving (LinkUser)
 
-    def on_body(self, body: bytes) -> None:
+    def on_body(self, body: Buffer) -> None:
         for event in self._inbox.feed(body):
             if self._inbox.is_own(event.call):
                 self._on_answer(event)
@@ -353,6 +368,9 @@ class Session:
         if call is None:
             return
         self._inbox.close(call_id)
+        if self._inbox.is_own(call_id):
+            self._own_calls -= 1
+            self._room.set()
         for task in (call.task, call.sending):
             if task is not None:
                 task.cancel()
@@ -470,9 +488,14 @@ class RpcClient:
         timeout: float = CALL_SECONDS,  # noqa: ASYNC109
     ) -> Any:
         """The answer's value; errors as of Session.call."""
+        return (await self.session.call(endpoint, payload, timeout=timeout)).payload
+
+    @property
+    def session(self) -> Session:
+        """For calls with streams. Raises Unreachable before `connect`."""
         if self._session is None:
             raise Unreachable(f"not connected to {self._peer.address}")
-        return (await self._session.call(endpoint, payload, timeout=timeout)).payload
+        return self._session
 
     async def close(self) -> None:
         if self._link is not None:

@@ -14,16 +14,23 @@ import errno
 import logging
 import socket
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, Final, Protocol, cast
 
 from garage_lite.core.cluster.identity import NodeKey
 from garage_lite.core.disk.files import LocalFiles
 from garage_lite.core.errors import NodeError, StartupError
 from garage_lite.core.ids import NodeId
-from garage_lite.core.ports import Entropy
+from garage_lite.core.limits import KIB
+from garage_lite.core.ports import Buffer, Entropy
 from garage_lite.core.wire.address import Address, Peer, TcpAddress, UnixAddress
 from garage_lite.core.wire.frames import FrameReceiver, FrameSender, WireDamaged
-from garage_lite.core.wire.handshake import SEED_BYTES, Handshake, HandshakeFailed, Step
+from garage_lite.core.wire.handshake import (
+    SEED_BYTES,
+    Handshake,
+    HandshakeFailed,
+    Step,
+)
 from garage_lite.core.wire.messages import PROTOCOL
 
 log = logging.getLogger(__name__)
@@ -33,11 +40,33 @@ CONNECT_SECONDS: Final = 10.0
 STRANGERS_MAX: Final = 64
 """Connections that have not proved who they are; each costs a few KiB."""
 LINKS_MAX: Final = 256
+HELLO_BYTES: Final = 512
+"""Received before the handshake is done: more than its longest message."""
+OFF_LOOP_BYTES: Final = 32 * KIB
+"""Less than this is sealed or opened sooner than a thread is woken."""
+SEALED_AT_ONCE: Final = 4
+"""Frames that one job seals: a ping that comes meanwhile waits for no more."""
+CIPHER_THREADS: Final = 2
 WRITE_BUFFER_BYTES: Final = 256 * 1024
 """Sealed bytes waiting for the socket; beyond it nothing more is taken from the queues."""
 LISTEN_BACKLOG: Final = 256
 _NO_IPV6: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 _KEEPALIVE: Final = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 6))
+
+
+class _Ciphers:
+    """Where big frames are sealed and opened: on the event loop, or by threads of their own."""
+
+    pool: Executor | None = None
+
+
+def cipher_in_threads(on: bool) -> None:
+    """For the links of this process. Worth it where a core is free for it: handing frames over
+    and back costs about as much as x86 needs to seal them, but a board with four slow cores gets
+    its event loop back."""
+    if _Ciphers.pool is not None:
+        _Ciphers.pool.shutdown()
+    _Ciphers.pool = ThreadPoolExecutor(CIPHER_THREADS, "cipher") if on else None
 
 
 class Unreachable(NodeError):
@@ -47,7 +76,7 @@ class Unreachable(NodeError):
 class LinkUser(Protocol):
     """Who gives the bodies their meaning."""
 
-    def on_body(self, body: bytes) -> None:
+    def on_body(self, body: Buffer) -> None:
         """May raise WireDamaged: the link is then closed."""
         ...
 
@@ -58,8 +87,13 @@ class LinkUser(Protocol):
     def on_closed(self, error: Exception | None) -> None: ...
 
 
-class Link(asyncio.Protocol):
-    """One connection, on either side. `user` is asked for when the handshake is done."""
+class Link(asyncio.BufferedProtocol):
+    """One connection, on either side. `user` is asked for when the handshake is done.
+
+    Frames are sealed and opened on the event loop, or the big ones by a thread
+    (`cipher_in_threads`): one job of each direction at a time, while nothing else of that
+    direction moves.
+    """
 
     def __init__(self, handshake: Handshake, user: Callable[[Link], LinkUser]) -> None:
         self._handshake = handshake
@@ -68,8 +102,15 @@ class Link(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._sender: FrameSender | None = None
         self._receiver: FrameReceiver | None = None
-        self._waiting = b""
-        self._greeted = False
+        self._hello = bytearray(HELLO_BYTES)
+        self._held = 0
+        """Bytes in `_hello`."""
+        self._to_seal: list[Buffer] = []
+        self._sealing = False
+        self._opening = False
+        self._paused = False
+        """The socket takes no more for now."""
+        self._closing = False
         self._error: Exception | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self.peer = NodeId(b"")
@@ -119,35 +160,91 @@ class Link(asyncio.Protocol):
         self._deadline = loop.call_later(HANDSHAKE_SECONDS, self._too_slow)
         self._transport.write(self._handshake.opening)
 
-    def data_received(self, data: bytes) -> None:
+    # --- receiving
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        if self._receiver is None:
+            return memoryview(self._hello)[self._held :]
+        return self._receiver.room()
+
+    def buffer_updated(self, nbytes: int) -> None:
         try:
             if self._receiver is None:
-                data = self._shake_hands(data)
-            if self._receiver is not None and data:
-                self._take(self._receiver, data)
+                self._held += nbytes
+                self._shake_hands()
+            else:
+                self._receiver.received(nbytes)
+            if self._receiver is not None:
+                self._take(self._receiver)
         except (HandshakeFailed, WireDamaged) as error:
             self.abort(error)
 
-    def _shake_hands(self, data: bytes) -> bytes:
-        """Feed whole handshake messages; what follows the last one is returned."""
-        self._waiting += data
+    def _shake_hands(self) -> None:
+        """Feed whole handshake messages; what follows the last one goes to the receiver."""
+        at = 0
         while self._handshake.step is not Step.DONE:
             expected = self._handshake.expected
-            if len(self._waiting) < expected:
-                return b""
-            message, self._waiting = self._waiting[:expected], self._waiting[expected:]
+            if self._held - at < expected:
+                break
+            message, at = bytes(self._hello[at : at + expected]), at + expected
             self._write(self._handshake.receive(message))
-        keys, rest = self._handshake.keys, self._waiting
-        assert keys is not None
+        rest = bytes(self._hello[at : self._held])
+        self._hello[: len(rest)], self._held = rest, len(rest)
+        keys = self._handshake.keys
+        if keys is None:
+            return
         self._sender = FrameSender(keys.send_key, keys.send_nonce)
         self._receiver = FrameReceiver(keys.receive_key, keys.receive_nonce)
         self.peer = keys.peer
-        self._waiting = b""
+        with self._receiver.room() as room:
+            room[: len(rest)] = rest
+        self._receiver.received(len(rest))
+        self._hello = bytearray()
         self.send(PROTOCOL)
-        return rest
 
-    def _take(self, receiver: FrameReceiver, data: bytes) -> None:
-        for body in receiver.feed(data):
+    def _take(self, receiver: FrameReceiver) -> None:
+        if not self._opening:
+            pool = _Ciphers.pool
+            if pool is None or self._user is None or receiver.held < OFF_LOOP_BYTES:
+                self._deliver(receiver.open_ready())
+                self._after_opening(receiver)
+                return
+            self._opening = True
+            loop = asyncio.get_running_loop()
+            job = loop.run_in_executor(pool, receiver.open_ready)
+            job.add_done_callback(lambda done: self._opened(receiver, done))
+        if not receiver.room():
+            self._read(False)
+
+    def _opened(self, receiver: FrameReceiver, job: asyncio.Future[list[bytearray]]) -> None:
+        """What a thread has opened. More may have come meanwhile."""
+        self._opening = False
+        if self.closed.done() or self._error is not None:
+            return
+        try:
+            self._deliver(job.result())
+            self._after_opening(receiver)
+            if not self.closed.done() and self._error is None:
+                self._take(receiver)
+        except WireDamaged as error:
+            self.abort(error)
+
+    def _after_opening(self, receiver: FrameReceiver) -> None:
+        receiver.make_room()
+        self._read(True)
+        if receiver.ended and self._transport is not None:
+            self._transport.close()
+
+    def _read(self, on: bool) -> None:
+        if self._transport is None or self._transport.is_closing():
+            return
+        if on and not self._transport.is_reading():
+            self._transport.resume_reading()
+        elif not on and self._transport.is_reading():
+            self._transport.pause_reading()
+
+    def _deliver(self, bodies: list[bytearray]) -> None:
+        for body in bodies:
             if self.closed.done() or self._error is not None:
                 return
             if self._user is not None:
@@ -156,8 +253,6 @@ class Link(asyncio.Protocol):
                 self._come_up()
             else:
                 raise WireDamaged("the peer speaks another version of the protocol")
-        if receiver.ended and self._transport is not None:
-            self._transport.close()
 
     def _come_up(self) -> None:
         if self._deadline is not None:
@@ -171,18 +266,52 @@ class Link(asyncio.Protocol):
     def _too_slow(self) -> None:
         self.abort(Unreachable("the handshake took too long"))
 
-    def send(self, body: bytes) -> None:
+    # --- sending
+
+    def send(self, body: Buffer) -> None:
         """Seal and write one frame; `writable` says whether the next should wait."""
-        if self._sender is not None:
+        if self._sender is None:
+            return
+        if self._sealing or (_Ciphers.pool is not None and len(body) >= OFF_LOOP_BYTES):
+            self._to_seal.append(body)
+            self.writable = self.writable and len(self._to_seal) < SEALED_AT_ONCE
+            if not self._sealing:
+                self._sealing = True
+                asyncio.get_running_loop().call_soon(self._start_sealing, self._sender)
+        else:
             self._write(self._sender.seal(body))
 
-    def _write(self, data: bytes) -> None:
+    def _start_sealing(self, sender: FrameSender) -> None:
+        bodies, self._to_seal = self._to_seal, []
+        loop = asyncio.get_running_loop()
+        job = loop.run_in_executor(_Ciphers.pool, lambda: [sender.seal(body) for body in bodies])
+        job.add_done_callback(lambda done: self._sealed(sender, done))
+
+    def _sealed(self, sender: FrameSender, job: asyncio.Future[list[bytearray]]) -> None:
+        if self._transport is None or self._transport.is_closing():
+            return
+        self._transport.writelines(job.result())
+        if self._to_seal:
+            self._start_sealing(sender)
+        else:
+            self._sealing = False
+        if self._closing:
+            self.close()
+        elif not self.writable and not self._paused:
+            self.writable = True
+            if self._user is not None:
+                self._user.on_writable()
+
+    def _write(self, data: Buffer) -> None:
         if self._transport is not None and data:
             self._transport.write(data)
 
     def close(self) -> None:
         """Say goodbye and close once all that was sent has left."""
         if self._transport is None or self._transport.is_closing():
+            return
+        self._closing = True
+        if self._sealing:
             return
         if self._sender is not None:
             self._write(self._sender.goodbye())
@@ -196,11 +325,12 @@ class Link(asyncio.Protocol):
             self._transport.abort()
 
     def pause_writing(self) -> None:
-        self.writable = False
+        self._paused, self.writable = True, False
 
     def resume_writing(self) -> None:
-        self.writable = True
-        if self._user is not None:
+        self._paused = False
+        self.writable = len(self._to_seal) < SEALED_AT_ONCE
+        if self.writable and self._user is not None:
             self._user.on_writable()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -7,12 +7,14 @@ A frame's body is a run of whole chunks:
 Both ends call on one connection: who opened it numbers its calls 1, 3, 5..., the other 2, 4, 6...,
 so an id tells whose call it is. A call is a message (PART*, then LAST, or OPEN when a stream
 follows), then DATA* and END; the answer looks the same, or is an ERROR. A stream's sender may
-have WINDOW_BYTES under way that its receiver has not granted again by CREDIT. CANCEL ends a call
-from either side. Chunks of a call that is over are late, not wrong, and are dropped.
+have WINDOW_BYTES under way that its receiver has not granted again by CREDIT, which it does in
+steps of CREDIT_BYTES, for a grant costs a frame. CANCEL ends a call from either side. Chunks of
+a call that is over are late, not wrong, and are dropped.
 
 Every quantity is bounded: a message, the calls a peer may have open, the bytes of all waiting
-messages (`Budget`, shared by the connections of a node). A peer over a bound that it can't know
-is refused that call; one that breaks a rule it knows loses the connection.
+messages and of all incoming streams' windows (`Budget`, shared by the connections of a node). A
+peer over a bound that it can't know is refused that call; one that breaks a rule it knows loses
+the connection.
 """
 
 from __future__ import annotations
@@ -37,9 +39,12 @@ CHUNK_BYTES_MAX: Final = 16 * KIB
 """Payload of one chunk: a ping waits for no more than this of a block."""
 MESSAGE_BYTES_MAX: Final = 4 * MIB
 """A listing of 10,000 buckets fits; what is bigger goes as a stream."""
-WINDOW_BYTES: Final = 256 * KIB
-CALLS_MAX: Final = 128
-"""Calls one peer may have open at this node at once."""
+WINDOW_BYTES: Final = MIB + 128 * KIB
+"""A block of the default size fits without a grant: over a link of 200 ms each grant that a sender
+waits for costs as much as a megabyte at 40 Mbps."""
+CREDIT_BYTES: Final = WINDOW_BYTES // 4
+CALLS_MAX: Final = 256
+"""Calls one peer may have open at this node at once; a caller lets more wait."""
 
 
 class Kind(IntEnum):
@@ -108,12 +113,14 @@ class Budget:
 
 
 class _Incoming:
-    __slots__ = ("dropped", "half", "parts", "size", "window")
+    __slots__ = ("dropped", "half", "parts", "reserved", "size", "window")
 
     def __init__(self) -> None:
         self.half = Half.MESSAGE
         self.parts: list[bytes] = []
         self.size = 0
+        self.reserved = 0
+        """Of the budget, for the stream's window."""
         self.window = WINDOW_BYTES
         self.dropped = False
         """Refused: the rest of the message is read and thrown away."""
@@ -136,7 +143,7 @@ class Inbox:
         """The call is over; whatever still comes for it is late."""
         incoming = self._calls.pop(call, None)
         if incoming is not None:
-            self._budget.give(incoming.size)
+            self._budget.give(incoming.size + incoming.reserved)
             self._theirs -= not self.is_own(call)
 
     def close_all(self) -> None:
@@ -214,10 +221,13 @@ class Inbox:
     ) -> Event | None:
         if incoming.size + len(payload) > MESSAGE_BYTES_MAX:
             raise WireDamaged
-        crowded = not self.is_own(call) and self._theirs > CALLS_MAX
-        if crowded or not self._budget.take(len(payload)):
+        asked = self.is_own(call)
+        window = WINDOW_BYTES if kind is Kind.OPEN and not asked else 0
+        crowded = not asked and self._theirs > CALLS_MAX
+        if crowded or not self._budget.take(len(payload) + window):
             return self._refuse(call, incoming, kind)
         incoming.size += len(payload)
+        incoming.reserved = window
         incoming.parts.append(payload)
         if kind is Kind.PART:
             return None

@@ -12,6 +12,7 @@ import pytest
 
 from garage_lite.core.cluster.identity import key_from_seed
 from garage_lite.core.cluster.rpc import (
+    INCOMING_BYTES_MAX,
     JSON_API,
     CallTimedOut,
     LinkLost,
@@ -22,7 +23,7 @@ from garage_lite.core.cluster.rpc import (
     Session,
     operations_handler,
 )
-from garage_lite.core.cluster.transport import Unreachable
+from garage_lite.core.cluster.transport import Unreachable, cipher_in_threads
 from garage_lite.core.errors import NoSuchBucket, QuorumNotReached
 from garage_lite.core.wire.address import Peer, TcpAddress
 from garage_lite.core.wire.messages import CALLS_MAX, MESSAGE_BYTES_MAX, WINDOW_BYTES, PeerFailed
@@ -230,7 +231,21 @@ async def test_a_stream_that_breaks_off_says_so() -> None:
         assert await client.call("echo", 1) == 1
 
 
-async def test_more_calls_than_may_be_open_are_refused_not_queued() -> None:
+async def test_more_calls_than_may_be_open_wait_for_a_place() -> None:
+    async with serving() as server, server.client() as client:
+        calls = [asyncio.create_task(client.call("hold", n)) for n in range(CALLS_MAX + 5)]
+        await asyncio.sleep(0.2)
+        assert len(session(client)._calls) == CALLS_MAX
+        calls[-1].cancel()
+        server.release.set()
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        assert results[:-1] == list(range(CALLS_MAX + 4))
+        assert await client.call("echo", 1) == 1
+        assert nothing_left(client)
+
+
+async def test_a_caller_that_knows_no_bounds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("garage_lite.core.cluster.rpc.CALLS_MAX", CALLS_MAX + 5)
     async with serving() as server, server.client() as client:
         calls = [asyncio.create_task(client.call("hold", n)) for n in range(CALLS_MAX + 5)]
         await asyncio.sleep(0.2)
@@ -238,23 +253,69 @@ async def test_more_calls_than_may_be_open_are_refused_not_queued() -> None:
         results = await asyncio.gather(*calls, return_exceptions=True)
         assert results[:CALLS_MAX] == list(range(CALLS_MAX))
         assert [r.code for r in results[CALLS_MAX:] if isinstance(r, PeerFailed)] == ["Busy"] * 5
-        assert await client.call("echo", 1) == 1
 
 
 async def test_big_messages_of_many_wait_within_the_budget() -> None:
+    fit = INCOMING_BYTES_MAX // (3 * MIB + 100)
     async with serving() as server, server.client() as client:
         message = bytes(3 * MIB)
-        calls = [asyncio.create_task(client.call("hold", message)) for _ in range(4)]
+        calls = [asyncio.create_task(client.call("hold", message)) for _ in range(fit + 2)]
         await asyncio.sleep(0.5)
         server.release.set()
         results = await asyncio.gather(*calls, return_exceptions=True)
         refused = [r for r in results if isinstance(r, PeerFailed)]
         assert [r.code for r in refused] == ["Busy"] * 2
-        assert results.count(message) == 2
+        assert results.count(message) == fit
         with pytest.raises(ValueError, match="a message of"):
             await client.call("echo", bytes(MESSAGE_BYTES_MAX + 1))
         assert await client.call("echo", message) == message
         assert nothing_left(client)
+
+
+async def test_windows_of_streams_are_within_the_budget_too() -> None:
+    fit = INCOMING_BYTES_MAX // WINDOW_BYTES
+
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield bytes(100_000)
+
+    async with serving() as server, server.client() as client:
+        calls = [
+            asyncio.create_task(session(client).call("hold", n, stream=endless()))
+            for n in range(fit + 3)
+        ]
+        await asyncio.sleep(0.5)
+        server.release.set()
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        assert sum(isinstance(r, PeerFailed) and r.code == "Busy" for r in results) >= 3
+        assert sum(isinstance(r, Reply) for r in results) >= fit - 1
+        assert await client.call("echo", bytes(3 * MIB)) == bytes(3 * MIB)
+        assert nothing_left(client)
+
+
+@pytest.mark.parametrize("threads", [False, True])
+async def test_big_frames_are_the_same_on_the_loop_and_in_threads(threads: bool) -> None:
+    cipher_in_threads(threads)
+    try:
+        async with serving() as server, server.client() as client:
+            small = [client.call("echo", n) for n in range(300)]
+            messages = [bytes([n]) * (n * 150_000) for n in range(5)]
+            big = [client.call("echo", message) for message in messages]
+            answers = await asyncio.gather(*small, *big)
+            assert answers == [*range(300), *messages]
+
+            async def pieces() -> AsyncIterator[bytes]:
+                for _ in range(40):
+                    yield bytes(100_000)
+
+            reply = await session(client).call("count", None, stream=pieces())
+            assert reply.payload == 4_000_000
+            assert nothing_left(client)
+            link = client._link
+            assert link is not None
+        assert link.closed.done(), "a goodbye leaves after what was being sealed"
+    finally:
+        cipher_in_threads(False)
 
 
 async def test_twenty_clients_at_once() -> None:

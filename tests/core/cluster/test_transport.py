@@ -20,6 +20,7 @@ from garage_lite.core.cluster.transport import (
     listening_socket,
 )
 from garage_lite.core.errors import StartupError
+from garage_lite.core.ports import Buffer
 from garage_lite.core.wire.address import Address, Peer, TcpAddress, UnixAddress
 from garage_lite.core.wire.frames import WireDamaged
 from garage_lite.core.wire.handshake import Handshake
@@ -37,10 +38,10 @@ class Recorder:
 
     def __init__(self, link: Link) -> None:
         self.link = link
-        self.bodies: asyncio.Queue[bytes] = asyncio.Queue()
+        self.bodies: asyncio.Queue[Buffer] = asyncio.Queue()
         self.ended: list[Exception | None] = []
 
-    def on_body(self, body: bytes) -> None:
+    def on_body(self, body: Buffer) -> None:
         if body == b"bad":
             raise WireDamaged
         self.bodies.put_nowait(body)
@@ -222,11 +223,11 @@ async def test_another_version_is_told_so(monkeypatch: pytest.MonkeyPatch) -> No
         # Each side compares with its own idea; the server's own is changed before it answers.
         original = Link._shake_hands
 
-        def shake(link: Link, data: bytes) -> bytes:
+        def shake(link: Link) -> None:
             version = b"garage-lite rpc 2" if link._handshake._server is None else before
             monkeypatch.setattr(transport, "PROTOCOL", version)
             try:
-                return original(link, data)
+                original(link)
             finally:
                 monkeypatch.setattr(transport, "PROTOCOL", before)
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nacl.bindings import crypto_secretbox
 
 from garage_lite.core.wire.frames import (
     BODY_BYTES_MAX,
     HEADER_BYTES,
+    RECEIVE_BYTES_MAX,
+    RECEIVE_BYTES_MIN,
     FrameReceiver,
     FrameSender,
     WireDamaged,
@@ -28,7 +31,7 @@ bodies = st.lists(st.binary(min_size=1, max_size=300), min_size=1, max_size=5)
 def test_any_cut_of_the_stream(sent: list[bytes], cuts: list[int]) -> None:
     sender, receiver = pair()
     stream = b"".join(sender.seal(body) for body in sent) + sender.goodbye()
-    received: list[bytes] = []
+    received: list[bytearray] = []
     turn = 0
     while stream:
         size = cuts[turn % len(cuts)]
@@ -43,7 +46,7 @@ def test_byte_by_byte_and_whole() -> None:
     sender, receiver = pair()
     stream = sender.seal(b"one") + sender.seal(b"x" * BODY_BYTES_MAX)
     assert FrameReceiver(KEY, NONCE).feed(stream) == [b"one", b"x" * BODY_BYTES_MAX]
-    received = []
+    received: list[bytearray] = []
     for byte in stream[: HEADER_BYTES * 2 + 20]:
         received += receiver.feed(bytes([byte]))
     assert received == [b"one"]
@@ -55,7 +58,7 @@ def test_any_changed_byte_is_noticed(sent: list[bytes], data: st.DataObject) -> 
     sender, receiver = pair()
     stream = bytearray(b"".join(sender.seal(body) for body in sent) + sender.goodbye())
     stream[data.draw(st.integers(0, len(stream) - 1))] ^= data.draw(st.integers(1, 255))
-    received: list[bytes] = []
+    received: list[bytearray] = []
     with pytest.raises(WireDamaged):
         received += receiver.feed(stream)
     assert received == []
@@ -80,7 +83,23 @@ def test_a_receiver_holds_one_frame_at_most() -> None:
     frame = sender.seal(b"x" * BODY_BYTES_MAX)
     for at in range(0, len(frame) - 1, 1000):
         receiver.feed(frame[at : min(at + 1000, len(frame) - 1)])
-    assert len(receiver._waiting) <= BODY_BYTES_MAX
+    assert receiver.held == len(frame) - HEADER_BYTES - 1
+    assert len(receiver.room()) <= RECEIVE_BYTES_MAX
+
+
+def test_small_frames_need_a_small_buffer() -> None:
+    sender, receiver = pair()
+    for _ in range(100):
+        assert receiver.feed(sender.seal(b"x" * 1000)) == [b"x" * 1000]
+    assert len(receiver.room()) == RECEIVE_BYTES_MIN
+
+
+def test_the_frames_are_those_of_the_plain_library() -> None:
+    """What goes over the wire must not change with how it is computed."""
+    nonce = bytes(24)
+    box = crypto_secretbox(b"plain", (1).to_bytes(24, "big"), KEY)
+    header = crypto_secretbox(b"\x00\x05" + box[:16], nonce, KEY)
+    assert FrameSender(KEY, nonce).seal(b"plain") == header + box[16:]
 
 
 @pytest.mark.parametrize("size", [0, BODY_BYTES_MAX + 1])
