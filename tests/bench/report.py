@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -32,6 +33,10 @@ class Calibration:
     """CPU, for MD5 and SHA-256 of the same bytes: what a signed upload can't do without."""
     python_microseconds: float
     """CPU, for one turn of a fixed loop of interpreted work, about a hundred steps of it."""
+    disk_seconds_per_gb: float
+    """CPU, to write files of 1 MiB and sync them. Where the host takes back memory that a virtual
+    machine does not use, fresh pages for a file cost five times what used ones do, and a big
+    upload follows."""
 
 
 def calibrate() -> Calibration:
@@ -46,7 +51,19 @@ def calibrate() -> Calibration:
     before = time.process_time()
     for turn in range(turns):
         _interpreted_work(turn)
-    return Calibration(hashed, (time.process_time() - before) / turns * 1e6)
+    interpreted = (time.process_time() - before) / turns * 1e6
+    return Calibration(hashed, interpreted, _disk_seconds_per_gb(block))
+
+
+def _disk_seconds_per_gb(block: bytes) -> float:
+    files = 64
+    with tempfile.TemporaryDirectory() as directory:
+        before = time.process_time()
+        for number in range(files):
+            with open(f"{directory}/{number}", "wb", buffering=0) as file:
+                file.write(block)
+                os.fdatasync(file)
+        return (time.process_time() - before) / (files * len(block) / GB)
 
 
 def _interpreted_work(turn: int) -> int:
@@ -136,8 +153,15 @@ class Result:
     payload_bytes: int = 0
     latencies: list[float] = field(default_factory=list)
     """Seconds each."""
+    machine: Calibration | None = None
+    """As it was then."""
     rss_peak_mib: float = 0.0
     anonymous_peak_mib: float = 0.0
+
+    @property
+    def cost(self) -> float:
+        """CPU seconds for a byte, or for a request where bytes don't count."""
+        return self.cpu_seconds / (self.payload_bytes or self.requests or 1)
 
     def percentile_ms(self, share: float) -> float:
         ordered = sorted(self.latencies)
@@ -168,17 +192,22 @@ class Report:
 
     def __init__(self, server: Processes) -> None:
         self.server = server
-        self.machine = calibrate()
         self.results: list[Result] = []
+        self.calibrate()
+
+    def calibrate(self) -> None:
+        """Once more, for the phases from now on."""
+        self.machine = calibrate()
         print(
             f"this machine: {self.machine.hash_seconds_per_gb:.2f} CPU-s/GB hashing, "
-            f"{self.machine.python_microseconds:.1f} us a turn"
+            f"{self.machine.python_microseconds:.1f} us a turn, "
+            f"{self.machine.disk_seconds_per_gb:.2f} CPU-s/GB durable files"
         )
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[Result]:
         """Measure what happens inside; the caller fills in requests, bytes, latencies."""
-        result = Result(name)
+        result = Result(name, machine=self.machine)
         self.server.forget_peak()
         peak = AnonymousPeak(self.server)
         peak.start()
@@ -192,6 +221,16 @@ class Report:
         result.anonymous_peak_mib = peak.mib
         self.results.append(result)
         print(line(result, self.machine), flush=True)
+
+    def tell_least(self) -> None:
+        """Of phases that were run more than once, the run that cost least."""
+        runs: dict[str, list[Result]] = {}
+        for result in self.results:
+            runs.setdefault(result.name, []).append(result)
+        for same in runs.values():
+            if len(same) > 1:
+                least = min(same, key=lambda result: result.cost)
+                print(f"least of {len(same)}: {line(least, least.machine or self.machine)}")
 
     def save(self, path: Path) -> None:
         phases = [asdict(result) | {"latencies": None} for result in self.results]
