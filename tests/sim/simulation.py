@@ -34,6 +34,8 @@ class Run:
     random: random.Random
     wrong: list[str] = field(default_factory=list)
     """What the workload itself found broken."""
+    seen: list[str] = field(default_factory=list)
+    """What is worth telling in the story of a run."""
 
     def client(self, name: str, home: int | None = None) -> Client:
         return Client(name, self.cluster, self.bucket, self.journal, home)
@@ -76,7 +78,7 @@ async def _begin(workload: Workload, seed: int, loop: SimLoop) -> Run:
         max(nodes, copies),
         copies,
         spare=workload.spare,
-        weather=trouble.weather(seed),
+        weather=trouble.weather(seed, fair=not workload.troubles),
     )
     for node in cluster.nodes:
         node.clock.skew_us = int(chance.choice((0, 0, 1e3, 1e5, 5e6)) * chance.uniform(-1, 1))
@@ -140,4 +142,5 @@ def _story(runs: list[tuple[Run, Troublemaker]]) -> str:
     if not runs:
         return "it never began"
     run, maker = runs[0]
-    return "\n".join(["troubles:", *maker.made, "all operations:", printed(run.journal.operations)])
+    told = ["troubles:", *maker.made, *run.seen, "all operations:"]
+    return "\n".join([*told, printed(run.journal.operations)])

@@ -23,10 +23,10 @@ DAY_US: Final = 86_400_000_000
 Trouble = Callable[["Troublemaker"], Coroutine[Any, Any, None]]
 
 
-def weather(seed: int) -> Weather:
+def weather(seed: int, *, fair: bool) -> Weather:
     """Of a run: mostly fair, sometimes foul."""
     chance = random.Random(f"weather {seed}")
-    foul = chance.random() < 0.4
+    foul = chance.random() < 0.4 and not fair
     return Weather(
         delay=chance.choice((0.0005, 0.01, 0.1)),
         jitter=chance.choice((0.0005, 0.01, 0.1)),

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
+from garage_lite.core.errors import GarageLiteError
 from tests.sim import trouble
 from tests.sim.checkers import both_ended, not_linearizable, stale_reads, wrong_listings
 from tests.sim.clients import Client
@@ -13,6 +14,7 @@ from tests.sim.history import Kind, Outcome
 from tests.sim.rest import at_rest
 from tests.sim.simulation import Run, Workload
 
+PROMPT_SECONDS: Final = 4.0
 OPERATIONS: Final = 10
 """Of each client in a run."""
 CLIENTS: Final = 3
@@ -261,7 +263,61 @@ async def overwrite_without_quorum(run: Run) -> None:
     )
 
 
-def reads_moved(run: Run) -> Sequence[str]:
+async def one_silent(run: Run) -> None:
+    """One node of three is frozen, cut off or dead from the beginning; nobody asks it."""
+    silent = run.random.randrange(len(run.cluster.nodes))
+    match run.random.randrange(3):
+        case 0:
+            run.cluster.freeze(silent)
+        case 1:
+            run.cluster.isolate([silent])
+        case _:
+            run.cluster.nodes[silent].kill(power=run.random.random() < 0.5)
+    others = [node.number for node in run.cluster.nodes if node.number != silent]
+    keys = keys_of(run, 6)
+
+    async def work(client: Client) -> None:
+        for _ in range(OPERATIONS):
+            key = client.random.choice(keys)
+            match client.random.randrange(6):
+                case 0 | 1:
+                    await client.put(key)
+                case 2:
+                    await client.delete(key)
+                case 3:
+                    await client.list()
+                case _:
+                    await client.get(key)
+
+    await run.together(*(work(run.client(f"client {n}", n)) for n in others))
+
+
+def prompt(run: Run) -> Sequence[str]:
+    """Every operation ended well, and none took longer than a hedged phase or two may."""
+    slow = [op for op in run.journal.operations if op.end - op.begin > PROMPT_SECONDS]
+    return [*unhurt(run), *(f"took too long: {op}" for op in slow)]
+
+
+async def two_layouts(run: Run) -> None:
+    """Two operators apply different layouts at once: one of them becomes the next version."""
+    spare = len(run.cluster.nodes) - 1
+
+    async def apply(by: int, chosen: list[int]) -> None:
+        try:
+            await run.cluster.change_layout(by, chosen)
+        except GarageLiteError as error:
+            run.seen.append(f"refused at {by}: {error}")
+
+    numbers = list(range(spare))
+    await run.together(apply(0, [*numbers[1:], spare]), apply(1, [*numbers[:-1], spare]))
+    await asyncio.sleep(30)
+    histories = [node.running.layout.history for node in run.cluster.up() if node.running]
+    for one in histories:
+        for other in histories:
+            run.wrong += [f"version {number} has two contents" for number in one.forks(other)]
+
+
+def unhurt(run: Run) -> Sequence[str]:
     """No operation of a run without trouble may fail."""
     failed = [
         op
@@ -272,7 +328,7 @@ def reads_moved(run: Run) -> Sequence[str]:
 
 
 WORKLOADS: Final[dict[str, Workload]] = {
-    "calm": Workload(registers, (linearizable, reads_moved), (), look),
+    "calm": Workload(registers, (linearizable, unhurt), (), look),
     "registers": Workload(registers, (linearizable,), trouble.ALL, look),
     "sets": Workload(sets, (listed, regular), trouble.ALL, look),
     "copies": Workload(copies, (regular, listed), trouble.ALL, look),
@@ -285,6 +341,8 @@ WORKLOADS: Final[dict[str, Workload]] = {
     "racers": Workload(racers, (linearizable,), trouble.ALL, look),
     "conditional": Workload(conditional, (linearizable,), trouble.ALL, look),
     "beside blind": Workload(beside_blind, (linearizable,), trouble.ALL, look),
+    "one silent": Workload(one_silent, (regular, prompt), (), nodes=(3,)),
+    "two layouts": Workload(two_layouts, (), (), spare=1, seeds=40),
     "lost disks": Workload(
         registers, (linearizable,), (*trouble.ALL, *trouble.LOSSES * 3), look, nodes=(3,)
     ),
