@@ -44,6 +44,7 @@ from garage_lite.core.store.uploads import Uploads
 from garage_lite.core.store.writing import Storage, StoreOptions
 from garage_lite.core.workers.background import Background
 from garage_lite.core.workers.resync import BlockStore
+from garage_lite.core.workers.snapshots import SnapshotWorker
 
 log = logging.getLogger(__name__)
 
@@ -123,13 +124,14 @@ async def running_node(
             key.node,
             boot,
             hashing,
-            StoreOptions(block_bytes=config.block_size),
+            _store_options(config),
         )
         stop.push_async_callback(storage.settle)
         directory = await Directory.load(tables)
         objects, uploads = Objects(storage), Uploads(storage)
         store = BlockStore(tables, blocks, locks, leases)
         background = Background(store, state, key.node, boot, scrub=not config.disable_scrub)
+        _add_snapshots(background, config, metadata, world)
         stop.push_async_callback(background.stop)
         background.start()
         exchange = LayoutExchange(layout, cluster)
@@ -157,12 +159,28 @@ async def running_node(
         )
 
 
+def _store_options(config: Config) -> StoreOptions:
+    return StoreOptions(
+        block_bytes=config.block_size,
+        blocks_in_flight=config.block_max_concurrent_writes_per_request,
+    )
+
+
+def _add_snapshots(
+    background: Background, config: Config, metadata: MetadataStore, world: World
+) -> None:
+    interval_ms = config.metadata_auto_snapshot_interval_ms
+    if interval_ms is not None:
+        background.runner.add(SnapshotWorker(metadata, world.clock, world.entropy, interval_ms))
+
+
 async def _open_metadata(config: Config, world: World, log_file_bytes: int) -> MetadataStore:
     options = MetadataOptions(
         suffix_bytes=SUFFIX_BYTES,
         fsync=config.metadata_fsync,
         log_file_bytes=log_file_bytes,
         pause=world.pause,
+        snapshots_directory=config.metadata_snapshots_dir,
     )
     directory = f"{config.metadata_dir}/metalog"
     return await MetadataStore.open(world.files, directory, world.clock, world.entropy, options)

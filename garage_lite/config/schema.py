@@ -314,9 +314,6 @@ MEANINGLESS_KEYS: Final = ("db_engine", "lmdb_map_size", "fjall_block_cache_size
 """They tune a database that isn't here. `garage.toml` may keep them."""
 
 NOT_YET_KEYS: Final = (
-    "metadata_snapshots_dir",
-    "metadata_auto_snapshot_interval",
-    "block_max_concurrent_writes_per_request",
     "bootstrap_peers",
     "rpc_bind_outgoing",
     "rpc_public_addr_subnet",

@@ -1,5 +1,6 @@
 """Snapshots: segments by hard link, the log by copy, a manifest of their own.
 
+Segments are copied too where they can't be linked: on another file system, or one without links.
 A log file is copied because it will be recycled, which would overwrite its link. The manifest
 comes last: a directory without one is an unfinished snapshot, and the next start removes it. A
 snapshot is itself a metadata directory and opens as one. Blocking.
@@ -7,6 +8,7 @@ snapshot is itself a metadata directory and opens as one. Blocking.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -15,7 +17,7 @@ from garage_lite.core.disk.durable_directory import make_durably
 from garage_lite.core.disk.group_commit import LOG_PREFIX, number_of, numbered
 from garage_lite.core.disk.metadata_recovery import (
     MANIFEST,
-    SNAPSHOTS,
+    MANIFEST_NEW,
     read_whole,
     remove_snapshot,
     write_manifest,
@@ -27,6 +29,7 @@ from garage_lite.core.metalog.manifest import Manifest, decode_manifest
 from garage_lite.core.ports import Files, OpenMode
 
 _COPY_BYTES: Final = MIB
+_NO_LINKS: Final = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,8 @@ def take_snapshot(
     make_durably(files, target)
     try:
         for entry in manifest.segments:
-            files.link(
+            _link(
+                files,
                 numbered(source, SEGMENT_PREFIX, entry.number),
                 numbered(target, SEGMENT_PREFIX, entry.number),
             )
@@ -60,11 +64,30 @@ def take_snapshot(
         raise
 
 
-def prune_snapshots(files: Files, directory: str, keep: int) -> None:
-    """Remove all snapshots of a store but the last `keep` by name. Raises OSError."""
-    parent = f"{directory}/{SNAPSHOTS}"
-    for name in files.names(parent)[:-keep]:
-        remove_snapshot(files, f"{parent}/{name.removesuffix('/')}")
+def prune_snapshots(files: Files, parent: str, keep: int) -> None:
+    """Remove the snapshots in a directory but the last `keep` by name, and those that were not
+    finished. What else is there (the directory may be anybody's) stays. Raises OSError."""
+    finished = []
+    for name in files.names(parent):
+        path = f"{parent}/{name.removesuffix('/')}"
+        if not name.endswith("/"):
+            continue
+        if files.exists(f"{path}/{MANIFEST}"):
+            finished.append(path)
+        elif _unfinished(files.names(path)):
+            remove_snapshot(files, path)
+    for path in finished[: max(0, len(finished) - keep)]:
+        remove_snapshot(files, path)
+
+
+def _unfinished(names: Sequence[str]) -> bool:
+    """Whether these are files of a snapshot that has no manifest yet, and no others."""
+    return bool(names) and all(
+        name == MANIFEST_NEW
+        or number_of(name, SEGMENT_PREFIX) is not None
+        or number_of(name, LOG_PREFIX) is not None
+        for name in names
+    )
 
 
 def restore_snapshot(files: Files, snapshot: str, directory: str, new_id: bytes) -> None:
@@ -84,6 +107,15 @@ def restore_snapshot(files: Files, snapshot: str, directory: str, new_id: bytes)
     uses = [u for name in files.names(snapshot) if (u := number_of(name, LOG_PREFIX)) is not None]
     log = [LogPart(use, None) for use in uses]
     take_snapshot(files, snapshot, directory, replace(manifest, store_id=new_id), log)
+
+
+def _link(files: Files, source: str, target: str) -> None:
+    try:
+        files.link(source, target)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        _copy(files, source, target, None)
 
 
 def _copy(files: Files, source: str, target: str, length: int | None) -> None:

@@ -63,6 +63,7 @@ class StoreOptions:
     inline_bytes: int = INLINE_BYTES_MAX
     part_bytes_min: int = PART_BYTES_MIN
     compress: bool = True
+    blocks_in_flight: int = BLOCKS_IN_FLIGHT_PER_REQUEST
 
 
 @dataclass(slots=True)
@@ -159,7 +160,7 @@ class Attempt:
         await self._hold.take(len(chunk), self._storage.options.block_bytes - self._chunker.held)
         for parts in self._chunker.feed(chunk):
             self._launch(parts)
-        await self._wait_below(BLOCKS_IN_FLIGHT_PER_REQUEST)
+        await self._wait_below(self._storage.options.blocks_in_flight)
 
     async def end(self) -> dict[str, bytes]:
         """Every block is durable on return; gives the digests of the whole."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 from blake3 import blake3
@@ -22,7 +25,7 @@ from garage_lite.core.store.reading import PIECE_BYTES
 from garage_lite.core.store.writing import Attempt, StoreOptions, hash_block
 from garage_lite.core.table.schema import Update
 from tests.core.store.test_encryption import ENCRYPTION, KEY
-from tests.core.store.world import BLOCK, Bytes, World, pattern
+from tests.core.store.world import BLOCK, OPTIONS, Bytes, World, pattern
 
 DATA = DataId(b"d" * 16)
 
@@ -49,6 +52,28 @@ async def test_each_block_is_owned_by_a_row_before_it_is_there(w: World) -> None
         pages = [decode_page(value) async for _, value in w.rows(Table.PAGE)]
         assert [block.size for page in pages for block in page] == [BLOCK] * 3
     await w.nothing_left()
+
+
+@pytest.mark.parametrize("most", [1, 5])
+async def test_so_many_blocks_of_a_stream_are_on_their_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    async with World(tmp_path, replace(OPTIONS, blocks_in_flight=most)) as w:
+        put, running, seen = w.blocks.put, 0, set()
+
+        async def counted(*arguments: Any, **named: Any) -> None:
+            nonlocal running
+            running += 1
+            seen.add(running)
+            await asyncio.sleep(0.005)
+            await put(*arguments, **named)
+            running -= 1
+
+        monkeypatch.setattr(w.blocks, "put", counted)
+        async with w.storage.attempt(w.bucket.id, DATA) as attempt:
+            await write(attempt, pattern(20 * BLOCK))
+            await attempt.end()
+        assert max(seen) == most
 
 
 async def test_a_long_upload_renews_its_lease(w: World) -> None:
