@@ -7,9 +7,9 @@ between two slices. Nothing here runs when nothing is due.
 Why a paced thread and no helper process, also where there is memory for one: measured at 3,500
 small PUTs a second, merging two thirds of the time, the loop's p99 was the same to 0.1 ms with
 and without a merge, and the runs stayed below the number at which merging stops pausing but for
-moments. A thread merges about 50,000 rows a second; at 11,000 durable PUTs a second, three times
-what the S3 endpoint takes in, it still kept within the bound on runs. A process would buy nothing
-there and cost an interpreter's memory, and a second owner of the files.
+moments. The thread merges about 50,000 rows a second; only at 11,000 durable PUTs a second, three
+times what the S3 endpoint takes in, do writers wait for it. A process would buy nothing below
+that and cost an interpreter's memory, and a second owner of the files.
 """
 
 from __future__ import annotations
