@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from garage_lite.config import Config
+from garage_lite.core.cluster.block_store import BlockStore
 from garage_lite.core.cluster.blocks import Blocks
 from garage_lite.core.cluster.cluster_layout import ClusterLayout
 from garage_lite.core.cluster.identity import NodeKey
 from garage_lite.core.cluster.layout_election import LayoutElection
 from garage_lite.core.cluster.layout_exchange import LayoutExchange
+from garage_lite.core.cluster.mesh import Mesh
 from garage_lite.core.cluster.node_state import NodeState
 from garage_lite.core.cluster.peers import Cluster, Endpoints, NoPeers, Peers
 from garage_lite.core.cluster.tables import Tables
@@ -43,7 +45,6 @@ from garage_lite.core.store.objects import Objects
 from garage_lite.core.store.uploads import Uploads
 from garage_lite.core.store.writing import Storage, StoreOptions
 from garage_lite.core.workers.background import Background
-from garage_lite.core.workers.resync import BlockStore
 from garage_lite.core.workers.snapshots import SnapshotWorker
 
 log = logging.getLogger(__name__)
@@ -111,16 +112,22 @@ async def running_node(
         stop.push_async_callback(tables.close)
         state = NodeState(tables)
         await _claim(state, key, config.metadata_dir)
-        blocks = await _open_blocks(config, world, state, key)
+        if isinstance(peers, Mesh):
+            stop.push_async_callback(peers.stop)
+        block_files = await _open_blocks(config, world, state, key)
+        stop.push_async_callback(block_files.close)
+        store = BlockStore(
+            replica, tables, block_files, BlockLocks(), BlockLeases(), layout.owns_block
+        )
+        blocks = Blocks(store, cluster, layout)
         stop.push_async_callback(blocks.close)
-        locks, leases = BlockLocks(), BlockLeases()
         boot = world.entropy.token(16)
         hashing = stop.enter_context(ThreadPoolExecutor(HASHING_THREADS, "hash"))
         storage = Storage(
             tables,
-            Blocks(tables, blocks, locks),
+            blocks,
             Budget(config.block_ram_buffer_max),
-            leases,
+            store.leases,
             key.node,
             boot,
             hashing,
@@ -129,8 +136,9 @@ async def running_node(
         stop.push_async_callback(storage.settle)
         directory = await Directory.load(tables)
         objects, uploads = Objects(storage), Uploads(storage)
-        store = BlockStore(tables, blocks, locks, leases)
-        background = Background(store, state, key.node, boot, scrub=not config.disable_scrub)
+        background = Background(
+            store, blocks, state, key.node, boot, scrub=not config.disable_scrub
+        )
         _add_snapshots(background, config, metadata, world)
         stop.push_async_callback(background.stop)
         background.start()
@@ -138,6 +146,9 @@ async def running_node(
         stop.push_async_callback(exchange.stop)
         exchange.start()
         tables.pull_layout_by(exchange.exchange_with)
+        if isinstance(peers, Mesh):
+            await peers.start(state)
+            peers.on_connected(lambda _: exchange.hurry())
         yield Node(
             config=config,
             key=key,

@@ -11,10 +11,19 @@ from typing import Any, ParamSpec, TypeVar
 from blake3 import blake3
 
 from garage_lite.core.block.markers import DataDirectory
+from garage_lite.core.cluster.block_store import BlockStore
+from garage_lite.core.cluster.blocks import Blocks
+from garage_lite.core.cluster.cluster_layout import ClusterLayout
+from garage_lite.core.cluster.peers import Cluster, Endpoints, NoPeers
+from garage_lite.core.cluster.tables import Tables
 from garage_lite.core.disk.block_files import BlockFiles, BlockOptions
+from garage_lite.core.disk.block_locks import BlockLeases, BlockLocks
 from garage_lite.core.disk.files import LocalFiles
-from garage_lite.core.ids import BlockHash
+from garage_lite.core.disk.replica import Replica
+from garage_lite.core.ids import BlockHash, NodeId
+from garage_lite.core.layout.roles import Parameters
 from garage_lite.core.ports import Files
+from garage_lite.core.quorum import Consistency
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -54,6 +63,15 @@ class SeededEntropy:
 
     def token(self, length: int) -> bytes:
         return self._random.randbytes(length)
+
+
+def lone_blocks(
+    replica: Replica, tables: Tables, files: BlockFiles, node: NodeId, leases: BlockLeases
+) -> Blocks:
+    """The blocks of a node that has no peers and never had a layout."""
+    layout = ClusterLayout(replica, tables.clock, node, Parameters(1), Consistency.CONSISTENT)
+    store = BlockStore(replica, tables, files, BlockLocks(), leases)
+    return Blocks(store, Cluster(node, Endpoints(), NoPeers()), layout)
 
 
 def named(content: bytes) -> BlockHash:

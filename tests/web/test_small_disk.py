@@ -7,12 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from garage_lite.core.disk.block_locks import BlockLocks
-from garage_lite.core.errors import BlockMissing
-from garage_lite.core.ids import BlockHash
 from garage_lite.core.limits import BLOCK_DELETE_DELAY_MS, KIB
 from garage_lite.core.store.writing import StoreOptions
-from garage_lite.core.workers.resync import BlockStore, ResyncQueue
+from garage_lite.core.workers.resync import ResyncQueue
 from tests.core.store.world import pattern
 from tests.durability.small_disk import small_disk
 from tests.web.world import S3World
@@ -23,15 +20,12 @@ OBJECTS_MAX = 2 * DISK_MIB
 OPTIONS = StoreOptions(block_bytes=64 * KIB, inline_bytes=3 * KIB, part_bytes_min=0)
 
 
-async def nobody_has_it(block: BlockHash) -> bytes:
-    raise BlockMissing(block.hex())
-
-
 async def eat(w: S3World) -> None:
     """Let all pass that follows a deletion, its delay too."""
     await w.cascade()
     w.clock.offset_s += BLOCK_DELETE_DELAY_MS // 1000 + 1
-    queue = ResyncQueue(BlockStore(w.tables, w.files, BlockLocks()), nobody_has_it)
+    blocks = w.blocks
+    queue = ResyncQueue(blocks.store, blocks.fetcher.fetch, blocks.offload.offer)
     while await queue.step():
         pass
     # Clients sign with the real time.

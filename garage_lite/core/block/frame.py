@@ -32,6 +32,8 @@ SAMPLE_PIECES: Final = 4
 SAMPLE_PIECE_BYTES: Final = 16 * 1024
 WHOLE_SAMPLE_BYTES: Final = 2 * SAMPLE_PIECES * SAMPLE_PIECE_BYTES
 """Blocks up to this size are tried whole."""
+_HEAD_BYTES: Final = 18
+"""The header of a zstd frame is no longer."""
 KEPT_PERCENT_MAX: Final = 90
 """Compression must save a tenth: below that the reader's time is worth more than the space."""
 
@@ -147,6 +149,18 @@ def plain_content(
     """The content of a block that came as it is stored, verified. Raises BlockCorrupt."""
     name = BlockName(block, compressed=stored.compressed)
     return content(name, b"".join(stored.buffers), decompressor)
+
+
+def plain_size(stored: StoredBlock) -> int:
+    """How long the content is by what a block that came from elsewhere says of itself; read
+    before it is expanded. Raises BlockCorrupt where it does not say."""
+    if not stored.compressed:
+        return stored.size
+    head = b"".join(bytes(buffer[:_HEAD_BYTES]) for buffer in stored.buffers[:_HEAD_BYTES])
+    try:
+        return zstandard.frame_content_size(head[:_HEAD_BYTES])
+    except zstandard.ZstdError as error:
+        raise BlockCorrupt(f"a compressed block can't be read: {error}") from error
 
 
 def _expanded(stored: bytes, decompressor: zstandard.ZstdDecompressor | None) -> bytes:

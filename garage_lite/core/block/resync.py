@@ -15,8 +15,9 @@ The verdict is a pure function of the entry, the facts and the time; backoff as 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, IntEnum
 from typing import Final, NamedTuple
 
 from garage_lite.core.codec import decode, encode
@@ -131,6 +132,8 @@ class Action(Enum):
     """Without a live reference for long enough: remove the file, forget the entry."""
     WAIT = "wait"
     """Look again at `entry.due_us`."""
+    OFFLOAD = "offload"
+    """Here, and others own it now: ask them, then decide by `after_asking`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +145,26 @@ class Facts:
     present: bool
     leased: bool = False
     """A long read still needs it."""
+    owner: bool = True
+    """This node is one of those that keep the block, so the references here are what counts."""
+    complete: bool = True
+    """This node has met all references to the block that were acknowledged (it did not lose its
+    rows lately); else it deletes nothing."""
+
+
+class Standing(IntEnum):
+    """What a node says of a block when it is asked."""
+
+    HELD = 0
+    """It owns it, refers to it and has the file."""
+    NEEDED = 1
+    """It owns it, refers to it and has no file."""
+    SPARE = 2
+    """It owns it and has a file that nothing refers to."""
+    UNWANTED = 3
+    """It owns it, and has neither reference nor file."""
+    STRANGER = 4
+    """By what it knows it does not own it, or can't say yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +180,14 @@ def decide(entry: ResyncEntry, facts: Facts, now_us: int) -> Verdict:
     A file goes only when it was found, or said to be, without a live reference a whole deletion
     delay ago, still is, and nobody reads it.
     """
+    if not facts.owner:
+        return Verdict(Action.OFFLOAD if facts.present else Action.DROP)
     if facts.live:
         return Verdict(Action.DROP if facts.present else Action.FETCH)
     if not facts.present:
         return Verdict(Action.DROP)
+    if not facts.complete:
+        return Verdict(Action.WAIT, ResyncEntry(now_us + DELETE_DELAY_US))
     if not entry.dead_us or entry.dead_us > now_us:
         # Not known to be dead until now (or noted by a clock that has since gone back).
         return Verdict(Action.WAIT, ResyncEntry(now_us + DELETE_DELAY_US, 0, now_us))
@@ -169,6 +196,33 @@ def decide(entry: ResyncEntry, facts: Facts, now_us: int) -> Verdict:
     if facts.leased:
         return Verdict(Action.WAIT, entry._replace(due_us=now_us + LEASE_CHECK_US))
     return Verdict(Action.DELETE)
+
+
+def after_asking(
+    entry: ResyncEntry,
+    said: Sequence[Standing],
+    write_quorum: int,
+    read_quorum: int,
+    *,
+    leased: bool,
+    now_us: int,
+) -> Verdict | None:
+    """What to do with the file of a block that others own, by what its owners `said`.
+
+    It goes once a write quorum of them holds it: then there are as many copies as an
+    acknowledgement takes. Or once a read quorum says that nothing refers to it, as any
+    acknowledged reference would be known to one of them, and that since a deletion delay. None:
+    neither is so yet, it stays and they are asked again.
+    """
+    if sum(one is Standing.HELD for one in said) >= write_quorum:
+        if leased:
+            return Verdict(Action.WAIT, entry._replace(due_us=now_us + LEASE_CHECK_US))
+        return Verdict(Action.DELETE)
+    unwanted = sum(one in (Standing.SPARE, Standing.UNWANTED) for one in said)
+    wanted = any(one in (Standing.HELD, Standing.NEEDED) for one in said)
+    if unwanted < read_quorum or wanted:
+        return None
+    return decide(entry, Facts(0, True, leased), now_us)
 
 
 def after_failure(entry: ResyncEntry, now_us: int) -> ResyncEntry:

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 from garage_lite.core.disk.replica import Replica
 from garage_lite.core.errors import ConfigError, InvalidArgument, LayoutFork
-from garage_lite.core.ids import NodeId
+from garage_lite.core.ids import BlockHash, NodeId, partition_of
 from garage_lite.core.layout.history import LayoutHistory
 from garage_lite.core.layout.lookup import Lookup
 from garage_lite.core.layout.roles import Parameters, Role
@@ -93,6 +93,11 @@ class ClusterLayout:
     def on_change(self, listener: Callable[[], None]) -> None:
         """`listener()` runs after each change of the history, however it came."""
         self._listeners.append(listener)
+
+    def owns_block(self, block: BlockHash) -> bool:
+        """Whether this node keeps the block by an active version, or there is no layout yet."""
+        lookup = self.lookup
+        return not lookup.ready or lookup.holds(self.node, partition_of(block), data=True)
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Lookup]:

@@ -62,6 +62,10 @@ class Table(IntEnum):
     """as an object row: one that older or newer rows depend on and that many others lie above
     (core/table/history.py), so that it is found without reading those."""
 
+    REF_CHECK = 0x86
+    """due time, us (8) | a block ref's own key -> the key of the page that names the block: a
+    reference that was written beside its page, not after it."""
+
 
 class CascadeKind:
     """The end of a cascade row's key: what kind of thing was removed."""
@@ -256,6 +260,16 @@ def block_refs_prefix(block: BlockHash) -> bytes:
 
 def block_ref_row(block: BlockHash, data: DataId) -> bytes:
     return block_refs_prefix(block) + data
+
+
+def ref_check_row(due_us: int, block_ref: bytes) -> bytes:
+    """When a reference, given by its row's key, is to be looked at."""
+    return local_row(Table.REF_CHECK, due_us.to_bytes(8, "big") + block_ref[2:])
+
+
+def checked_ref(row_key: bytes) -> bytes:
+    """The block ref's row key of a REF_CHECK row's key."""
+    return bytes((Table.BLOCK_REF, row_key[10])) + row_key[10:]
 
 
 def cascade_row(bucket: BucketId, removed: bytes, kind: bytes) -> bytes:

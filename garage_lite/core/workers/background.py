@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from garage_lite.core.cluster.block_store import BlockStore
+from garage_lite.core.cluster.blocks import Blocks
 from garage_lite.core.cluster.node_state import NodeState
-from garage_lite.core.errors import BlockMissing
 from garage_lite.core.ids import BlockHash, NodeId
 from garage_lite.core.workers.cascade import CascadeWorker
 from garage_lite.core.workers.pending import LostDataWorker
 from garage_lite.core.workers.rebalance import BlockRepairWorker, RebalanceWorker
-from garage_lite.core.workers.resync import BlockStore, ResyncQueue, ResyncWorker
+from garage_lite.core.workers.resync import ResyncQueue, ResyncWorker
 from garage_lite.core.workers.runner import WorkerRunner
 from garage_lite.core.workers.scrub import ScrubWorker
 from garage_lite.core.workers.tombstones import TombstoneWorker
@@ -19,13 +20,20 @@ class Background:
     """Made once per run; `start` after everything else, `stop` before the stores close."""
 
     def __init__(
-        self, store: BlockStore, state: NodeState, node: NodeId, boot: bytes, *, scrub: bool
+        self,
+        store: BlockStore,
+        blocks: Blocks,
+        state: NodeState,
+        node: NodeId,
+        boot: bytes,
+        *,
+        scrub: bool,
     ) -> None:
         tables = store.tables
         self.store = store
         self.runner = WorkerRunner(tables.clock)
         self.variables = LiveVariables(state)
-        self.resync = ResyncQueue(store, _no_peer_has_it)
+        self.resync = ResyncQueue(store, blocks.fetcher.fetch, blocks.offload.offer)
         self.scrub = ScrubWorker(store, state, self.variables, scrub)
         store.files.on_corrupt = self._corrupt
         for number in range(1, RESYNC_WORKERS_MAX + 1):
@@ -53,7 +61,3 @@ class Background:
     async def _corrupt(self, block: BlockHash) -> None:
         await self.store.look_again(block)
         self.resync.notify()
-
-
-async def _no_peer_has_it(block: BlockHash) -> bytes:
-    raise BlockMissing(f"no copy of block {block.hex()} is left on this node")

@@ -13,11 +13,11 @@ from typing import Final
 
 from garage_lite.core.block.pace import Pace
 from garage_lite.core.block.resync import Row, resync_rows
+from garage_lite.core.cluster.block_store import BlockStore
 from garage_lite.core.disk.block_shelf import Copy
 from garage_lite.core.errors import NodeError
 from garage_lite.core.ids import BlockHash
 from garage_lite.core.model.rowkeys import Table
-from garage_lite.core.workers.resync import BlockStore
 from garage_lite.core.workers.runner import BUSY, DONE, Progress, State, Step
 from garage_lite.core.workers.variables import SCRUB_TRANQUILITY, LiveVariables
 

@@ -1,4 +1,5 @@
-"""Eats the resync queue: fetches blocks that are missing, deletes those nobody refers to.
+"""Eats the resync queue: fetches blocks that are missing, deletes those nobody refers to, hands
+over those that belong to other nodes now.
 
 The verdicts are `core/block/resync.py`'s; here facts are gathered under the block's lock, files
 touched, and the entry replaced in a write whose guard makes sure that nobody queued the block
@@ -10,35 +11,31 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import Final
 
+from garage_lite.core.block.frame import StoredBlock
 from garage_lite.core.block.pace import Pace
-from garage_lite.core.block.refcount import live_count, references
 from garage_lite.core.block.resync import (
     Action,
-    Facts,
     ResyncEntry,
     Row,
+    Verdict,
+    after_asking,
     after_failure,
     block_of,
     counts,
     decide,
     due_key,
     due_of,
-    entry_key,
     requeued_rows,
-    resync_rows,
     settled_rows,
     stale_rows,
 )
-from garage_lite.core.cluster.tables import Tables
-from garage_lite.core.disk.block_files import BlockFiles
-from garage_lite.core.disk.block_locks import BlockLeases, BlockLocks
-from garage_lite.core.errors import NodeError
+from garage_lite.core.cluster.block_offload import Owners
+from garage_lite.core.cluster.block_store import BlockStore
+from garage_lite.core.errors import NodeError, Unavailable
 from garage_lite.core.ids import BlockHash
-from garage_lite.core.model.rowkeys import Table, after_prefix, block_refs_prefix, local_row
-from garage_lite.core.table.schema import Update
+from garage_lite.core.model.rowkeys import Table, after_prefix, local_row
 from garage_lite.core.workers.runner import IDLE, Progress, State, Step
 from garage_lite.core.workers.variables import (
     RESYNC_TRANQUILITY,
@@ -48,8 +45,10 @@ from garage_lite.core.workers.variables import (
 
 log = logging.getLogger(__name__)
 
-Fetch = Callable[[BlockHash], Awaitable[bytes]]
-"""Get a block's plain content from a peer. Raises BlockMissing if none has it."""
+Fetch = Callable[[BlockHash], Awaitable[StoredBlock]]
+"""Get a block, verified, from a peer. Raises BlockMissing if none has it."""
+Offer = Callable[[BlockHash], Awaitable[Owners]]
+"""Send a block to those of its owners that need it; what they have then."""
 
 POLL_SECONDS: Final = 5.0
 RESCAN_US: Final = 60_000_000
@@ -68,56 +67,23 @@ class Overtaken(Exception):
     """The block was queued again, or is no longer settled: its entry stays."""
 
 
-@dataclass(frozen=True, slots=True)
-class BlockStore:
-    """What the workers on blocks share."""
-
-    tables: Tables
-    files: BlockFiles
-    locks: BlockLocks
-    leases: BlockLeases = field(default_factory=BlockLeases)
-
-    def facts(self, block: BlockHash) -> Facts:
-        """What is so now; to be asked under the block's lock.
-
-        A reference counts while it is live in either view: one that was just added is not
-        durable yet, and the removal of one that is not durable yet may never have happened.
-        Raises StorageFailed where a row can't be read.
-        """
-        prefix = block_refs_prefix(block)
-        durable = self.tables.durable().with_prefix(prefix)
-        latest = self.tables.latest().with_prefix(prefix)
-        live = max(live_count(durable), live_count(latest))
-        leased = self.leases.held(block) or any(
-            self.leases.held(reference.data) for reference in references(latest)
-        )
-        return Facts(live, self.files.has(block), leased)
-
-    def entry(self, block: BlockHash) -> ResyncEntry | None:
-        stored = self.tables.latest().get(entry_key(block))
-        return ResyncEntry.decode(stored) if stored is not None else None
-
-    async def look_again(self, block: BlockHash) -> None:
-        """Queue a block to be looked at now. Durable on return."""
-        await self.write(resync_rows(block, self.tables.clock.now_us()))
-
-    async def write(self, rows: list[Row], guard: Callable[[], None] | None = None) -> None:
-        updates = [Update(key, value) for key, value in rows]
-        await self.tables.write(updates, guard, deletes_only=True)
-
-
 class ResyncQueue:
     """What several resync workers eat from, without meeting."""
 
-    def __init__(self, store: BlockStore, fetch: Fetch) -> None:
+    def __init__(self, store: BlockStore, fetch: Fetch, offer: Offer) -> None:
         self.store = store
         self.length = 0
         self.persistent_errors = 0
         self._fetch = fetch
+        self._offer = offer
+        self._done = 0
+        """Blocks dealt with since the queue was measured."""
+        self._seconds_left: int | None = None
         self._busy: set[BlockHash] = set()
         self._from = _QUEUE_START
         self._rescan_us = 0
         self._measure_us = 0
+        self._measured_us = 0
         self._wake = asyncio.Event()
 
     def notify(self) -> None:
@@ -144,7 +110,22 @@ class ResyncQueue:
             await self._look_at(block, due_us)
         finally:
             self._busy.discard(block)
+        self._done += 1
         return True
+
+    def queued(self, count: int) -> None:
+        """So many blocks were queued at once."""
+        self.length += count
+
+    @property
+    def left(self) -> int:
+        """About how many blocks are in the queue."""
+        return max(0, self.length - self._done)
+
+    @property
+    def seconds_left(self) -> int | None:
+        """How long the queue will take at the present pace; None where that can't be said."""
+        return self._seconds_left
 
     async def _take(self) -> tuple[int, BlockHash] | None:
         """Make the next due block busy.
@@ -185,18 +166,42 @@ class ResyncQueue:
                     await self._forget(block, due_us, entry)
                     return
                 verdict = decide(entry, store.facts(block), store.tables.clock.now_us())
-                if verdict.action is Action.DELETE:
-                    await store.files.delete(block)
-                if verdict.action is not Action.FETCH:
-                    await self._replace(block, due_us, entry, verdict.entry)
+                if verdict.action not in (Action.FETCH, Action.OFFLOAD):
+                    await self._carry_out(block, due_us, entry, verdict)
                     return
-            content = await self._fetch(block)
+            if verdict.action is Action.OFFLOAD:
+                await self._hand_over(block, due_us, entry)
+                return
+            stored = await self._fetch(block)
             async with store.locks.hold(block):
-                await store.files.put(block, [content], compress=True, verify=True)
+                await store.files.put_stored(block, stored, verify=False)
                 await self._replace(block, due_us, entry, None)
         except NodeError as error:
             log.warning("block %s: %s", block.hex(), error.message)
             await self._failed(block, due_us)
+
+    async def _hand_over(self, block: BlockHash, due_us: int, entry: ResyncEntry) -> None:
+        """A block that others own: see that they have it, then let it go."""
+        store = self.store
+        owners = await self._offer(block)
+        async with store.locks.hold(block):
+            facts = store.facts(block)
+            if facts.owner or store.entry(block) != entry:
+                raise Unavailable("the layout changed while the block was handed over")
+            now_us = store.tables.clock.now_us()
+            said, write, read = owners
+            verdict = after_asking(entry, said, write, read, leased=facts.leased, now_us=now_us)
+            if verdict is None:
+                raise Unavailable("too few of the block's owners have it, or answer")
+            await self._carry_out(block, due_us, entry, verdict)
+
+    async def _carry_out(
+        self, block: BlockHash, due_us: int, entry: ResyncEntry, verdict: Verdict
+    ) -> None:
+        """Delete the file if that is the verdict, and replace the entry. Under the lock."""
+        if verdict.action is Action.DELETE:
+            await self.store.files.delete(block)
+        await self._replace(block, due_us, entry, verdict.entry)
 
     async def _forget(self, block: BlockHash, due_us: int, seen: ResyncEntry | None) -> None:
         """Drop an index row that stands for nothing, unless it does by now."""
@@ -218,7 +223,7 @@ class ResyncQueue:
                 raise Overtaken
             if entry is None and not later:
                 facts = self.store.facts(block)
-                if facts.live and not facts.present:
+                if facts.owner and facts.live and not facts.present:
                     raise Overtaken
 
         if entry is not None:
@@ -251,11 +256,16 @@ class ResyncQueue:
         if start < self._measure_us:
             return
         length = errors = 0
+        since_us = start - self._measured_us
         for keys, values in self.store.tables.durable().scan(_ENTRIES_START, _ENTRIES_END):
             length += len(keys)
             errors += sum(ResyncEntry.decode(value).errors > 0 for value in values)
             await asyncio.sleep(0)
-        self.length, self.persistent_errors = length, errors
+        per_second = self._done * 1_000_000 / since_us if self._measured_us and since_us else 0.0
+        ready = length - errors
+        self._seconds_left = int(ready / per_second) if per_second and ready > 0 else None
+        self.length, self.persistent_errors, self._done = length, errors, 0
+        self._measured_us = start
         took = clock.monotonic_us() - start
         self._measure_us = start + max(MEASURE_US_MIN, took * MEASURE_SHARE)
 
@@ -308,6 +318,15 @@ class ResyncWorker:
             return Progress(freeform=("not in use",))
         return Progress(
             tranquility=self._variables[RESYNC_TRANQUILITY],
-            queue_length=self._queue.length,
+            queue_length=self._queue.left,
             persistent_errors=self._queue.persistent_errors,
+            freeform=_time_left(self._queue.seconds_left),
         )
+
+
+def _time_left(seconds: int | None) -> tuple[str, ...]:
+    if seconds is None:
+        return ()
+    minutes = -(-seconds // 60)
+    text = f"{minutes} min" if minutes < 120 else f"{-(-minutes // 60)} h"
+    return (f"about {text} left at the present pace",)

@@ -21,12 +21,12 @@ from garage_lite.core.block.scrub import (
     ScrubState,
     first_state,
 )
+from garage_lite.core.cluster.block_store import BlockStore
 from garage_lite.core.disk.block_directories import SmallState
 from garage_lite.core.disk.block_files import Checked
 from garage_lite.core.disk.block_shelf import Copy
 from garage_lite.core.errors import NodeError, NotAllowedHere
 from garage_lite.core.ids import BlockHash
-from garage_lite.core.workers.resync import BlockStore
 from garage_lite.core.workers.runner import BUSY, IDLE, Progress, State, Step
 from garage_lite.core.workers.variables import SCRUB_TRANQUILITY, LiveVariables
 

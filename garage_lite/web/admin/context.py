@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from garage_lite.core.cluster.block_store import BlockStore
 from garage_lite.core.cluster.cluster_layout import ClusterLayout
+from garage_lite.core.cluster.mesh import Mesh
 from garage_lite.core.disk.metadata import MetadataStore
 from garage_lite.core.errors import GarageLiteError
 from garage_lite.core.ids import NodeId
@@ -16,7 +18,7 @@ from garage_lite.core.store.directory import Directory
 from garage_lite.core.store.keys import Keys
 from garage_lite.core.store.uploads import Uploads
 from garage_lite.core.store.writing import Storage
-from garage_lite.core.workers.resync import BlockStore, ResyncQueue
+from garage_lite.core.workers.resync import ResyncQueue
 from garage_lite.core.workers.runner import WorkerRunner
 from garage_lite.core.workers.scrub import ScrubWorker
 from garage_lite.core.workers.variables import LiveVariables
@@ -66,6 +68,20 @@ class AdminContext:
     variables: LiveVariables
     resync: ResyncQueue
     scrub: ScrubWorker
+    mesh: Mesh | None = None
+    """None for a node without a door to others."""
+
+    @property
+    def up(self) -> frozenset[NodeId]:
+        """The nodes that answer, this one among them."""
+        others = self.mesh.connected() if self.mesh is not None else ()
+        return frozenset((self.facts.node, *others))
+
+    @property
+    def known(self) -> list[NodeId]:
+        """Every node of the layout's history or of the mesh, this one among them."""
+        peers = (peer.node for peer in self.mesh.peers()) if self.mesh is not None else ()
+        return sorted({self.facts.node, *self.layout.history.nodes(), *peers})
 
     def now_ms(self) -> int:
         return self.clock.now_us() // 1000

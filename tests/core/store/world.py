@@ -17,11 +17,10 @@ from typing import Self
 
 from garage_lite.core.block.markers import DataDirectory
 from garage_lite.core.block.resync import entry_key
-from garage_lite.core.cluster.blocks import Blocks
 from garage_lite.core.cluster.node_state import NodeState
 from garage_lite.core.crdt import Lww
 from garage_lite.core.disk.block_files import BlockFiles, BlockOptions
-from garage_lite.core.disk.block_locks import BlockLeases, BlockLocks
+from garage_lite.core.disk.block_locks import BlockLeases
 from garage_lite.core.disk.files import LocalFiles
 from garage_lite.core.disk.metadata import MetadataOptions, MetadataStore
 from garage_lite.core.disk.replica import Replica
@@ -50,6 +49,7 @@ from garage_lite.core.table.schema import Update
 from garage_lite.core.workers.cascade import CascadeWorker
 from garage_lite.core.workers.runner import State
 from garage_lite.system import SystemEntropy
+from tests.core.blocks_on_disk import lone_blocks
 from tests.core.tables_on_disk import lone_tables
 
 BLOCK = 1000
@@ -139,7 +139,8 @@ class World:
         self.metadata = await MetadataStore.open(
             files, str(self.directory / "meta"), self.clock, entropy, options
         )
-        self.tables = lone_tables(Replica(self.metadata), self.clock, entropy)
+        replica = Replica(self.metadata)
+        self.tables = lone_tables(replica, self.clock, entropy)
         self.files = await BlockFiles.open(
             files,
             [DataDirectory(str(self.directory / "data"))],
@@ -147,13 +148,14 @@ class World:
             entropy,
             BlockOptions(fsync=self._fsync),
         )
-        self.blocks = Blocks(self.tables, self.files, BlockLocks())
+        node, leases = NodeId(bytes(32)), BlockLeases()
+        self.blocks = lone_blocks(replica, self.tables, self.files, node, leases)
         self.storage = Storage(
             self.tables,
             self.blocks,
             self.budget,
-            BlockLeases(),
-            NodeId(bytes(32)),
+            leases,
+            node,
             entropy.token(16),
             options=self.options,
         )

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import asyncio
 
+from garage_lite.core.block.frame import StoredBlock
 from garage_lite.core.block.markers import DataDirectory
 from garage_lite.core.block.refcount import Reference, references
 from garage_lite.core.block.resync import deletion_rows
+from garage_lite.core.cluster.block_offload import Owners
+from garage_lite.core.cluster.block_store import BlockStore
 from garage_lite.core.cluster.node_state import NodeState
 from garage_lite.core.cluster.tables import Tables
 from garage_lite.core.disk.block_files import BlockFiles, BlockOptions
 from garage_lite.core.disk.block_locks import BlockLocks
 from garage_lite.core.disk.metadata import MetadataOptions, MetadataStore
 from garage_lite.core.disk.replica import Replica
-from garage_lite.core.errors import BlockMissing
+from garage_lite.core.errors import BlockCorrupt, BlockMissing
 from garage_lite.core.ids import BlockHash, BucketId, DataId
 from garage_lite.core.model.rowkeys import (
     SUFFIX_BYTES,
@@ -26,7 +29,7 @@ from garage_lite.core.model.rowkeys import (
 )
 from garage_lite.core.model.versions import BlockRef
 from garage_lite.core.table.schema import Update
-from garage_lite.core.workers.resync import BlockStore, ResyncQueue
+from garage_lite.core.workers.resync import ResyncQueue
 from garage_lite.core.workers.variables import LiveVariables
 from tests.core.blocks_on_disk import named
 from tests.core.tables_on_disk import lone_tables
@@ -44,14 +47,20 @@ def data_id(number: int) -> DataId:
 class Node:
     """`peer` holds what other nodes could send."""
 
-    def __init__(self, files: SimFiles, metadata: MetadataStore, tables: Tables) -> None:
+    def __init__(
+        self, files: SimFiles, metadata: MetadataStore, replica: Replica, tables: Tables
+    ) -> None:
         self.disk = files
+        self.replica = replica
         self.metadata = metadata
         self.state = NodeState(tables)
         self.tables = tables
         self.clock = SimClock()
         self.peer: dict[BlockHash, bytes] = {}
         self.fetches = 0
+        self.owned = True
+        self.owners = Owners([], 1, 1)
+        """What others say of every block."""
         self.variables = LiveVariables(self.state)
         self.store: BlockStore
         self.queue: ResyncQueue
@@ -65,12 +74,15 @@ class Node:
         metadata = await MetadataStore.open(
             files, "/meta", SimClock(), entropy, MetadataOptions(suffix_bytes=SUFFIX_BYTES)
         )
-        node = cls(files, metadata, lone_tables(Replica(metadata), SimClock(), entropy))
+        replica = Replica(metadata)
+        node = cls(files, metadata, replica, lone_tables(replica, SimClock(), entropy))
         wanted = [DataDirectory(p, c) for p, c in (directories or {"/data": 1}).items()]
         options = BlockOptions(reserve_bytes=0)
         blocks = await BlockFiles.open(files, wanted, node.state, entropy, options)
-        node.store = BlockStore(node.tables, blocks, BlockLocks())
-        node.queue = ResyncQueue(node.store, node.fetch)
+        node.store = BlockStore(
+            node.replica, node.tables, blocks, BlockLocks(), owns=lambda block: node.owned
+        )
+        node.queue = ResyncQueue(node.store, node.fetch, node.offer)
         blocks.on_corrupt = node.store.look_again
         return node
 
@@ -79,12 +91,18 @@ class Node:
         await self.tables.close()
         await self.metadata.close()
 
-    async def fetch(self, block: BlockHash) -> bytes:
+    async def offer(self, block: BlockHash) -> Owners:
+        await asyncio.sleep(0.01)
+        return self.owners
+
+    async def fetch(self, block: BlockHash) -> StoredBlock:
         self.fetches += 1
         await asyncio.sleep(0.01)
         if block not in self.peer:
             raise BlockMissing
-        return self.peer[block]
+        if named(self.peer[block]) != block:
+            raise BlockCorrupt
+        return StoredBlock(False, [self.peer[block]])
 
     async def put(self, plain: bytes, data: int) -> BlockHash:
         """As the store's verbs do: reference and file under the block's lock."""

@@ -11,11 +11,10 @@ import pytest
 import pytest_asyncio
 
 from garage_lite.core.block.markers import DataDirectory
-from garage_lite.core.cluster.blocks import Blocks
 from garage_lite.core.cluster.cluster_layout import ClusterLayout
 from garage_lite.core.cluster.node_state import NodeState
 from garage_lite.core.disk.block_files import BlockFiles, BlockOptions
-from garage_lite.core.disk.block_locks import BlockLeases, BlockLocks
+from garage_lite.core.disk.block_locks import BlockLeases
 from garage_lite.core.disk.files import LocalFiles
 from garage_lite.core.layout.roles import Parameters
 from garage_lite.core.limits import MIB
@@ -28,11 +27,11 @@ from garage_lite.core.store.objects import Objects
 from garage_lite.core.store.uploads import Uploads
 from garage_lite.core.store.writing import Storage
 from garage_lite.core.workers.background import Background
-from garage_lite.core.workers.resync import BlockStore
 from garage_lite.system import SystemEntropy
 from garage_lite.web.admin.context import AdminContext, NodeFacts, Space
 from garage_lite.web.admin.errors import AdminError
 from garage_lite.web.admin.operations import call
+from tests.core.blocks_on_disk import lone_blocks
 from tests.core.layout.build import GB, node
 from tests.core.tables_on_disk import TablesOnDisk
 
@@ -75,13 +74,11 @@ async def lone(tmp_path: Path) -> AsyncIterator[Lone]:
     state = NodeState(tables)
     directories = [DataDirectory(str(tmp_path / "data"))]
     block_files = await BlockFiles.open(files, directories, state, entropy, BlockOptions())
-    locks, leases = BlockLocks(), BlockLeases()
-    storage = Storage(
-        tables, Blocks(tables, block_files, locks), Budget(16 * MIB), leases, HERE, b"b" * 16
-    )
+    leases = BlockLeases()
+    blocks = lone_blocks(disk.replica, tables, block_files, HERE, leases)
+    storage = Storage(tables, blocks, Budget(16 * MIB), leases, HERE, b"b" * 16)
     directory = await Directory.load(tables)
-    store = BlockStore(tables, block_files, locks, leases)
-    background = Background(store, state, HERE, b"b" * 16, scrub=False)
+    background = Background(blocks.store, blocks, state, HERE, b"b" * 16, scrub=False)
     context = AdminContext(
         facts=NodeFacts(HERE, "attic", "v0.1.0", "3.11", "garage", "192.0.2.7:3901"),
         clock=disk.clock,
@@ -93,7 +90,7 @@ async def lone(tmp_path: Path) -> AsyncIterator[Lone]:
         layout=ClusterLayout(disk.replica, disk.clock, HERE, Parameters(1), Consistency.CONSISTENT),
         metadata=disk.store,
         metadata_space=lambda: Space(7 * GB, 10 * GB),
-        blocks=store,
+        blocks=blocks.store,
         workers=background.runner,
         variables=background.variables,
         resync=background.resync,
