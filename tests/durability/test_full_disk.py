@@ -27,6 +27,8 @@ BALLAST_BYTES = 32 * MIB
 SMALL_BYTES = 2900
 """Goes into the log."""
 SMALL_MAX = 40_000
+RETRIES = 5000
+"""A page of the log each would be more than a file of it."""
 ROOM_SECONDS = 30
 CHANCE = random.Random(112)
 
@@ -135,6 +137,9 @@ def test_a_node_on_a_full_disk(node: NodeProcess, s3: Client) -> None:
         check_refused(put(s3, "refused/big", CHANCE.randbytes(3 * MIB)))
         check_refused(s3.call("PUT", BUCKET, "mp", part.format(2), CHANCE.randbytes(MIB)))
         check_refused(put(s3, "first/1", CHANCE.randbytes(MIB)))
+    # Clients that try again and again don't eat the room that deletions have.
+    for _ in range(RETRIES):
+        check_refused(put(s3, "refused/again", b"x" * 4096))
     check(s3, stored)
 
     names = list(itertools.islice(stored, 3, 200))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from blake3 import blake3
 
-from garage_lite.core.errors import StorageFailed, Unavailable
+from garage_lite.core.errors import DiskFull, StorageFailed, Unavailable
 from garage_lite.core.ids import BlockHash, DataId
 from garage_lite.core.limits import PENDING_LEASE_MS
 from garage_lite.core.model.rowkeys import Table, pending_row
@@ -104,6 +104,24 @@ async def test_nothing_is_written_for_an_attempt_that_never_began(w: World) -> N
         await attempt.add(b"too little for a block")
     await w.nothing_left()
     assert await w.count(Table.CASCADE) == 0
+
+
+async def test_a_refused_attempt_takes_no_room(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk keeps some room for deletions, which clients that try again must not eat."""
+    written = []
+
+    async def full(*arguments: Any, deletes_only: bool = False) -> None:
+        if deletes_only:
+            written.append(arguments)
+            return
+        raise DiskFull
+
+    monkeypatch.setattr(w.tables, "write", full)
+    with pytest.raises(DiskFull):
+        async with w.storage.attempt(w.bucket.id, DATA) as attempt:
+            await write(attempt, pattern(3 * BLOCK))
+            await attempt.end()
+    assert not written
 
 
 async def test_the_name_is_that_of_what_is_stored() -> None:
