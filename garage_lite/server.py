@@ -16,21 +16,27 @@ import socket
 import sys
 from asyncio import selector_events
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Final
 
 from garage_lite import __version__
 from garage_lite.config import Config, require_rpc_secret
 from garage_lite.core.cluster.identity import load_or_create_node_key
-from garage_lite.core.cluster.rpc import JSON_API, RpcServer, operations_handler
+from garage_lite.core.cluster.mesh import PING_TIMEOUT_SECONDS, Mesh, MeshSettings
+from garage_lite.core.cluster.rpc import JSON_API, operations_handler
 from garage_lite.core.disk.directory_lock import locked
 from garage_lite.core.disk.files import LocalFiles
+from garage_lite.core.disk.interfaces import machine_hosts
 from garage_lite.core.errors import BucketAlreadyExists, GarageLiteError
 from garage_lite.core.limits import KIB
 from garage_lite.core.model.buckets import Permission
+from garage_lite.core.wire.address import parse_tcp_address
+from garage_lite.core.wire.members import Mode
 from garage_lite.logs import gathering_handler
 from garage_lite.node import Node, World, running_node
 from garage_lite.system import SystemClock, SystemEntropy, pause, share_one_heap
 from garage_lite.web.admin.app import serve_admin
+from garage_lite.web.admin.cluster import FACT, told_to_peers
 from garage_lite.web.admin.context import AdminContext, NodeFacts, Space
 from garage_lite.web.admin.operations import bound_operations
 from garage_lite.web.app import serve_s3
@@ -82,20 +88,39 @@ async def _serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    world = World(LocalFiles(), SystemClock(), SystemEntropy(), pause)
+    files, clock, entropy = LocalFiles(), SystemClock(), SystemEntropy()
+    mesh = Mesh(mesh_settings(config), clock, entropy, partial(machine_hosts, files))
+    world = World(files, clock, entropy, pause, mesh.serve)
     with locked(config.metadata_dir):
         key = load_or_create_node_key(world.files, config.metadata_dir, world.entropy)
         async with running_node(config, key, world) as node:
             if single_node:
                 await node.layout.use_single_node(_capacity(config, node))
             await _make_defaults(node, default_bucket, default_access_key)
-            async with _doors(node):
+            async with _doors(node, mesh):
                 gc.collect()
                 gc.freeze()
                 log.info("Garage Lite %s is ready, node %s", __version__, key.node.hex()[:16])
                 await stopping.wait()
                 log.info("Stopping")
     log.info("Stopped")
+
+
+def mesh_settings(config: Config) -> MeshSettings:
+    """What the mesh needs of the configuration. Raises ConfigError."""
+    public = config.rpc_public_addr
+    ping_ms, call_ms = config.rpc_ping_timeout_ms, config.rpc_timeout_ms
+    return MeshSettings(
+        network_key=require_rpc_secret(config),
+        bound=config.rpc_bind_addr,
+        public=None if public is None else parse_tcp_address(public),
+        subnet=config.rpc_public_addr_subnet,
+        bind_outgoing=config.rpc_bind_outgoing,
+        bootstrap=config.bootstrap_peers,
+        mode=Mode(config.rpc_admission),
+        ping_seconds=PING_TIMEOUT_SECONDS if ping_ms is None else ping_ms / 1000,
+        call_seconds_max=None if call_ms is None else call_ms / 1000,
+    )
 
 
 def _capacity(config: Config, node: Node) -> int:
@@ -130,16 +155,14 @@ async def _make_defaults(
 
 
 @contextlib.asynccontextmanager
-async def _doors(node: Node) -> AsyncIterator[None]:
-    """RPC, admin and S3, in this order; closed in reverse."""
+async def _doors(node: Node, mesh: Mesh) -> AsyncIterator[None]:
+    """The operations over RPC, admin and S3, in this order; closed in reverse."""
     config = node.config
-    admin = _admin_context(node)
+    admin = _admin_context(node, mesh)
     async with contextlib.AsyncExitStack() as stop:
-        rpc = RpcServer(node.key, require_rpc_secret(config), node.world.entropy)
-        rpc.serve(JSON_API, operations_handler(bound_operations(admin)))
-        address = await rpc.start(config.rpc_bind_addr)
-        stop.push_async_callback(rpc.stop)
-        log.info("RPC listens on %s", address)
+        operations = operations_handler(bound_operations(admin))
+        node.cluster.endpoints.serve(JSON_API, operations)
+        mesh.tell(FACT, partial(told_to_peers, admin))
         if config.admin.api_bind_addr is not None:
             admin_server = await serve_admin(
                 admin, str(config.admin.api_bind_addr), config.admin.admin_token
@@ -177,7 +200,7 @@ def _s3_context(node: Node) -> S3Context:
     )
 
 
-def _admin_context(node: Node) -> AdminContext:
+def _admin_context(node: Node, mesh: Mesh) -> AdminContext:
     config, files = node.config, node.world.files
 
     def metadata_space() -> Space:
@@ -210,4 +233,5 @@ def _admin_context(node: Node) -> AdminContext:
         variables=node.background.variables,
         resync=node.background.resync,
         scrub=node.background.scrub,
+        mesh=mesh,
     )

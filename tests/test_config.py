@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from garage_lite import config as subject
 from garage_lite.config import Config, embedded, find_config_file, load, require_rpc_secret
+from garage_lite.config.joined import write_joined
 from garage_lite.config.schema import MEANINGLESS_KEYS, ROOT_KEYS, SECTIONS
 from garage_lite.config.secret_files import Flags
 from garage_lite.core.block.markers import DataDirectory
@@ -54,6 +56,7 @@ consistency_mode = "degraded"
 rpc_secret = "{SECRET}"
 rpc_bind_addr = "127.0.0.1:3901"
 rpc_bind_outgoing = true
+rpc_admission = "explicit"
 rpc_public_addr = "node.example:3901"
 rpc_public_addr_subnet = "10.0.0.0/8"
 rpc_timeout_msec = 10000
@@ -345,6 +348,37 @@ def test_a_file_without_secret_is_read_but_no_server_starts(tmp_path: Path) -> N
     assert config.rpc_secret is None
     with pytest.raises(ConfigError, match="has no rpc_secret: set rpc_secret or"):
         require_rpc_secret(config)
+
+
+def test_a_node_that_joined_has_its_secret_from_there(tmp_path: Path) -> None:
+    metadata = str(tmp_path / "meta")
+    peer = "ab" * 32 + "@[2001:db8::7]:3901"
+    write_joined(metadata, "cd" * 32, "explicit", [peer])
+    text = MINIMAL.replace("rpc_secret", "# rpc_secret")
+    text = re.sub(r"metadata_dir = .*", f'metadata_dir = "{metadata}"', text)
+    config = read(tmp_path, text=text)
+    assert require_rpc_secret(config) == b"\xcd" * 32
+    assert config.rpc_admission == "explicit"
+    assert [str(found) for found in config.bootstrap_peers] == [peer]
+    own = read(tmp_path, text=text.replace("# rpc_secret", "rpc_secret"))
+    assert own.rpc_secret != config.rpc_secret
+    assert own.rpc_admission == "secret"
+
+
+def test_what_a_node_joined_may_be_damaged(tmp_path: Path) -> None:
+    metadata = tmp_path / "meta"
+    metadata.mkdir()
+    text = MINIMAL.replace("rpc_secret", "# rpc_secret")
+    text = re.sub(r"metadata_dir = .*", f'metadata_dir = "{metadata}"', text)
+    joined = metadata / "joined.toml"
+    for damaged in ("rpc_secret = 5", "what", 'data_dir = "/elsewhere"'):
+        joined.write_text(damaged)
+        joined.chmod(0o600)
+        with pytest.raises(ConfigError, match="joined.toml"):
+            read(tmp_path, text=text)
+    joined.chmod(0o644)
+    with pytest.raises(ConfigError, match="readable by others"):
+        read(tmp_path, text=text)
 
 
 def test_a_bad_truth_value_in_the_environment() -> None:

@@ -92,6 +92,33 @@ _NODE_COMMANDS: Final = (
         "node connect",
         "Connect to a node",
         Positional("PEER", "<64 hex digits>@<host>:<port>"),
+        run="nodes:connect",
+    ),
+    _command(
+        "node invite",
+        "Make a join string, with which one new node can join the cluster",
+        _value("--expires-in", "DURATION", "Valid for this long [24h]"),
+        _flag("--quiet", "Print the join string alone", "-q"),
+        run="nodes:invite",
+    ),
+    _command(
+        "node join",
+        "Join the cluster that a join string invites to; the node must not run",
+        Positional("STRING", "The join string"),
+        run="join:join",
+    ),
+    _command(
+        "node admit",
+        "Admit a node's key to the cluster, also one that was removed",
+        Positional("ID", "64 hex digits"),
+        run="nodes:admit",
+    ),
+    _command(
+        "node remove",
+        "Shut a node's key out of the cluster",
+        _YES,
+        Positional("ID", "64 hex digits"),
+        run="nodes:remove",
     ),
     _command("stats", "Statistics of the node and the cluster", _ALL, run="status:stats"),
     _command(

@@ -49,7 +49,10 @@ async def status(context: Context, api: Api) -> None:
 def _healthy(node: dict[str, Any], staged: set[str]) -> Row:
     queue = node.get("resyncQueueLen")
     last = ("N/A" if queue is None else str(queue), node.get("garageVersion") or "?")
-    start = (short(node["id"]), node.get("hostname") or "?", node.get("addr") or "N/A")
+    address = node.get("addr") or "N/A"
+    if node.get("relayed"):
+        address += " (relayed)"
+    start = (short(node["id"]), node.get("hostname") or "?", address)
     role = node.get("role")
     if role is None:
         return (*start, "", "", _without_role(node, staged), "", *last)

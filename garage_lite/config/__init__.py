@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from garage_lite.config.joined import read_joined
 from garage_lite.config.schema import (
     ADMIN_KEYS,
     CONSUL_KEYS,
@@ -120,6 +121,8 @@ class Config:
     compression_level: int | None = 1
     """zstd level; None stores blocks as they are."""
     consistency_mode: str = "consistent"
+    rpc_admission: str = "secret"
+    """"secret": whoever holds rpc_secret is a peer; "explicit": whoever was admitted by name."""
     rpc_bind_outgoing: bool = False
     rpc_public_addr: str | None = None
     """host:port, not resolved; the host may be a name."""
@@ -188,6 +191,10 @@ def from_table(table: Mapping[str, Any], source: str | None, flags: Flags) -> Co
         admin[name] = choose_secret(admin, name, f"admin.{name}", flags, allow, where)
     values["admin"] = AdminConfig(**{k: v for k, v in admin.items() if not k.endswith("_file")})
     secret = choose_secret(values, "rpc_secret", "rpc_secret", flags, allow, where)
+    if secret is None:
+        joined = read_joined(values["metadata_dir"], allow)
+        secret = joined.get("rpc_secret")
+        values = joined | values
     values["rpc_secret"] = None if secret is None else parse_rpc_secret(secret)
     values.pop("rpc_secret_file", None)
     values = {name: value for name, value in values.items() if name not in MEANINGLESS_KEYS}
@@ -199,7 +206,8 @@ def require_rpc_secret(config: Config) -> bytes:
     if config.rpc_secret is None:
         raise ConfigError(
             f"{config.source or 'the configuration'} has no rpc_secret: set rpc_secret or"
-            " rpc_secret_file (make one with: openssl rand -hex 32)"
+            " rpc_secret_file (make one with: openssl rand -hex 32), or join a cluster with"
+            " `garage-lite node join`"
         )
     return config.rpc_secret
 

@@ -241,6 +241,7 @@ ROOT_KEYS: Final[Mapping[str, Key]] = {
     "consistency_mode": Key(_one_of("consistent", "degraded", "dangerous")),
     "rpc_secret": Key(_string),
     "rpc_secret_file": Key(_string),
+    "rpc_admission": Key(_one_of("secret", "explicit")),
     "rpc_bind_addr": Key(_address, required=True),
     "rpc_bind_outgoing": Key(_bool),
     "rpc_public_addr": Key(_public_address),
@@ -314,11 +315,6 @@ MEANINGLESS_KEYS: Final = ("db_engine", "lmdb_map_size", "fjall_block_cache_size
 """They tune a database that isn't here. `garage.toml` may keep them."""
 
 NOT_YET_KEYS: Final = (
-    "bootstrap_peers",
-    "rpc_bind_outgoing",
-    "rpc_public_addr_subnet",
-    "rpc_timeout_msec",
-    "rpc_ping_timeout_msec",
     "use_local_tz",
     "k2v_api.api_bind_addr",
     "s3_web.bind_addr",

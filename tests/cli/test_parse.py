@@ -15,7 +15,7 @@ from garage_lite.cli.parse import HelpWanted, UsageError, VersionWanted, parse
 
 GRAMMAR = """
 server status health stats convert-db json-api completions admin-api-schema repair offline-repair
-node id/connect
+node id/connect/invite/join/admit/remove
 layout assign/remove/config/show/apply/revert/history/skip-dead-nodes
 bucket list/info/create/delete/alias/unalias/allow/deny/website/set-quotas
 bucket cleanup-incomplete-uploads/inspect-object

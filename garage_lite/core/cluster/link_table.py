@@ -16,7 +16,8 @@ from garage_lite.core.cluster.mesh_link import MeshLink
 from garage_lite.core.cluster.transport import Unreachable
 from garage_lite.core.ids import NodeId
 from garage_lite.core.ports import Clock, Entropy
-from garage_lite.core.wire.peering import PeerBook, preferred
+from garage_lite.core.wire.greeting import Facts
+from garage_lite.core.wire.peering import PEERS_MAX, PeerBook, preferred
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +48,17 @@ class LinkTable:
         self._lost = lost
         self._links: dict[NodeId, list[MeshLink]] = {}
         self._best: dict[NodeId, MeshLink] = {}
+        self._last_facts: dict[NodeId, Facts] = {}
+        """Of nodes that were linked and are not."""
 
     def best(self, node: NodeId) -> MeshLink | None:
         """The link that carries calls to the node."""
         return self._best.get(node)
+
+    def facts(self, node: NodeId) -> Facts:
+        """What the node told last; empty for one that was never linked."""
+        best = self._best.get(node)
+        return self._last_facts.get(node, {}) if best is None else best.facts
 
     def connected(self) -> Collection[NodeId]:
         return self._best.keys()
@@ -90,6 +98,10 @@ class LinkTable:
             self._choose(node)
             return
         del self._links[node], self._best[node]
+        self._last_facts.pop(node, None)
+        self._last_facts[node] = mine.facts
+        if len(self._last_facts) > PEERS_MAX:
+            del self._last_facts[next(iter(self._last_facts))]
         fraction = int.from_bytes(self._entropy.token(2), "big") / 65536
         self._book.lost(node, self._now_ms(), fraction)
         log.info("Lost node %s: %s", node.hex()[:16], mine.link.error or "it closed the link")

@@ -48,6 +48,7 @@ from garage_lite.core.wire.peering import LinkName, PeerBook, Source
 log = logging.getLogger(__name__)
 
 GREETING_SECONDS: Final = 10.0
+PING_TIMEOUT_SECONDS: Final = 5.0
 DIALS_MAX: Final = 16
 """Nodes dialled at once."""
 
@@ -64,7 +65,7 @@ class MeshSettings:
     bind_outgoing: bool = False
     bootstrap: tuple[Peer, ...] = ()
     mode: Mode = Mode.SECRET
-    ping_seconds: float = 5.0
+    ping_seconds: float = PING_TIMEOUT_SECONDS
     """How long a ping may take."""
     call_seconds_max: float | None = None
     """No call may take longer, whatever its caller allows."""
@@ -163,6 +164,7 @@ class Mesh:
             self.book.learn(peer.node, peer.address, Source.CONFIGURED, self._now_ms())
         if self._settings.bound is not None:
             self.bound = await self._server.start(self._settings.bound)
+            log.info("RPC listens on %s", self.bound)
         self._spawn(self._dial_all())
         self._spawn(self._gossip.run())
         return self.bound
@@ -213,9 +215,8 @@ class Mesh:
         return [self._view(node) for node in sorted(self.book.nodes)]
 
     def facts_of(self, node: NodeId) -> Facts:
-        """What it told last; empty where it is not connected."""
-        best = self._links.best(node)
-        return {} if best is None else best.facts
+        """What it told last; empty where it was never connected."""
+        return self._links.facts(node)
 
     def skews_us(self) -> list[int]:
         """How far the clocks of the connected peers are ahead of this node's, where known."""
@@ -263,7 +264,7 @@ class Mesh:
             round_trip=round_trip if round_trip < float("inf") else None,
             skew_us=None if best is None else best.pulse.skew_us,
             relayed=best is not None and best.name.relayed,
-            facts={} if best is None else best.facts,
+            facts=self._links.facts(node),
         )
 
     # --- dialling

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any, Final
 
+from garage_lite.core.cluster.mesh import PeerView
 from garage_lite.core.ids import PARTITIONS, NodeId
 from garage_lite.core.layout.version import LayoutVersion
 from garage_lite.core.model.counters import Counters
@@ -17,6 +18,9 @@ from garage_lite.web.admin.layout_text import aligned
 
 _COUNTED_BUCKETS_MAX: Final = 1000
 """With more buckets the totals are left out, as in Garage: each costs a look-up."""
+_NAME_CHARS_MAX: Final = 253
+FACT: Final = "status"
+"""The name under which a node tells peers what `told_to_peers` says."""
 _BUCKETS_A_TURN: Final = 16
 """Looked up between two turns of the event loop: about a millisecond."""
 
@@ -36,16 +40,11 @@ class Health:
     partitions_all_ok: int
 
 
-def up_nodes(context: AdminContext) -> frozenset[NodeId]:
-    """The nodes that answer: this one, until others join."""
-    return frozenset((context.facts.node,))
-
-
 def health(context: AdminContext) -> Health:
     """By Garage's rule: a partition needs a write quorum in each active version."""
-    up = up_nodes(context)
+    up = context.up
     lookup, history = context.layout.lookup, context.layout.history
-    known = len(up | set(history.nodes()))
+    known = len(context.known)
     if not lookup.ready:
         return Health("unavailable", known, len(up), 0, 0, 0, 0, 0)
     storage = history.storage_nodes()
@@ -81,29 +80,80 @@ async def get_health(context: AdminContext, fields: Fields) -> Any:
 async def get_status(context: AdminContext, fields: Fields) -> Any:
     fields.end()
     history = context.layout.history
-    nodes = sorted({context.facts.node, *history.nodes()})
+    peers = {} if context.mesh is None else {peer.node: peer for peer in context.mesh.peers()}
     return {
         "layoutVersion": history.current.number,
-        "nodes": [_node_json(context, node, history.current) for node in nodes],
+        "nodes": [
+            _node_json(context, node, history.current, peers.get(node)) for node in context.known
+        ],
     }
 
 
-def _node_json(context: AdminContext, node: NodeId, current: LayoutVersion) -> dict[str, Any]:
+def _node_json(
+    context: AdminContext, node: NodeId, current: LayoutVersion, peer: PeerView | None
+) -> dict[str, Any]:
     role = current.roles.get(node)
-    here = node == context.facts.node
     shown: dict[str, Any] = {
         "id": node.hex(),
-        "garageVersion": context.facts.version if here else None,
-        "addr": context.facts.rpc_address if here else None,
-        "hostname": context.facts.hostname if here else None,
-        "isUp": node in up_nodes(context),
+        "garageVersion": None,
+        "addr": None,
+        "hostname": None,
+        "isUp": node in context.up,
         "lastSeenSecsAgo": None,
         "role": role_json(role) if role else None,
         "draining": draining(context, node),
     }
-    if here:
-        shown |= partitions_json(context)
-        shown["resyncQueueLen"] = context.resync.length
+    if node == context.facts.node:
+        shown |= {
+            "garageVersion": context.facts.version,
+            "addr": context.facts.rpc_address,
+            "hostname": context.facts.hostname,
+            "resyncQueueLen": context.resync.length,
+        }
+        return shown | partitions_json(context)
+    return shown if peer is None else shown | peer_json(peer)
+
+
+def told_to_peers(context: AdminContext) -> dict[str, Any]:
+    """What this node tells the others of itself: their `peer_json` reads it."""
+    return {
+        "hostname": context.facts.hostname,
+        "garageVersion": context.facts.version,
+        "resyncQueueLen": context.resync.length,
+        **partitions_json(context),
+    }
+
+
+def peer_json(peer: PeerView) -> dict[str, Any]:
+    """Garage's members, and ours: the round trip, the clock's difference, whether a third node
+    relays. What the peer tells of itself is shown only in the form it should have."""
+    shown: dict[str, Any] = {}
+    if peer.address is not None:
+        shown["addr"] = str(peer.address)
+    match peer.facts.get(FACT):
+        case {"hostname": str(hostname), "garageVersion": str(version), **more}:
+            shown |= {"hostname": hostname[:_NAME_CHARS_MAX], "garageVersion": version[:64]}
+            shown |= _numbers_told(more) if peer.is_up else {}
+    if not peer.is_up:
+        seen = peer.seen_seconds_ago
+        return shown | {"lastSeenSecsAgo": None if seen is None else int(seen)}
+    shown["relayed"] = peer.relayed
+    if peer.round_trip is not None:
+        shown["roundTripMsec"] = round(peer.round_trip * 1000, 1)
+    if peer.skew_us is not None:
+        shown["clockSkewMsec"] = round(peer.skew_us / 1000)
+    return shown
+
+
+def _numbers_told(told: dict[Any, Any]) -> dict[str, Any]:
+    shown: dict[str, Any] = {}
+    for name in ("dataPartition", "metadataPartition"):
+        match told.get(name):
+            case {"available": int(available), "total": int(total)}:
+                shown[name] = {"available": available, "total": total}
+    match told.get("resyncQueueLen"):
+        case int(length):
+            shown["resyncQueueLen"] = length
     return shown
 
 

@@ -8,6 +8,7 @@ module must not know how a request came in.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -15,9 +16,19 @@ from enum import Enum
 from functools import partial
 from typing import Any, Final
 
+from garage_lite.core.cluster.rpc import JSON_API
 from garage_lite.core.errors import GarageLiteError
 from garage_lite.core.ids import NodeId
-from garage_lite.web.admin import access_keys, buckets, cluster, layout, node, objects, workers
+from garage_lite.web.admin import (
+    access_keys,
+    buckets,
+    cluster,
+    layout,
+    node,
+    objects,
+    peers,
+    workers,
+)
 from garage_lite.web.admin.context import AdminContext
 from garage_lite.web.admin.errors import AdminError, as_admin_error, bad_request
 from garage_lite.web.admin.fields import Fields
@@ -35,6 +46,8 @@ class BodyForm(Enum):
     """Its members are the operation's."""
     MEMBER = "member"
     """It is the member `body`."""
+    LIST = "list"
+    """It is a list of nodes: the member `nodes`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +69,17 @@ def _on_node(run: Run, method: str = "POST", body: BodyForm = BodyForm.MEMBER) -
 
 
 _PAGE: Final = ("offset", "limit")
+PEER_SECONDS: Final = 30.0
+"""For another node's answer to an operation that is done there."""
 
 OPERATIONS: Final[dict[str, Operation]] = {
     "GetClusterStatus": Operation(cluster.get_status),
     "GetClusterHealth": Operation(cluster.get_health),
     "GetClusterStatistics": Operation(cluster.get_statistics),
+    "ConnectClusterNodes": _post(peers.connect_nodes, body=BodyForm.LIST),
+    "InviteClusterNode": _post(peers.invite_node),
+    "AdmitClusterNode": _post(peers.admit_node),
+    "RemoveClusterNode": _post(peers.remove_node),
     "GetClusterLayout": Operation(layout.get_layout),
     "GetClusterLayoutHistory": Operation(layout.get_layout_history),
     "UpdateClusterLayout": _post(layout.update_layout),
@@ -100,7 +119,6 @@ OPERATIONS: Final[dict[str, Operation]] = {
 
 NOT_YET: Final = frozenset(
     (
-        "ConnectClusterNodes",
         "ClusterLayoutSkipDeadNodes",
         "ListAdminTokens",
         "GetAdminTokenInfo",
@@ -136,6 +154,8 @@ async def call(context: AdminContext, name: str, parameters: Any) -> Any:
     Raises AdminError, and nothing else but what is a bug of ours.
     """
     wanted = operation(name)
+    if wanted.body is BodyForm.LIST:
+        parameters = {"nodes": parameters}
     fields = Fields(parameters)
     try:
         if wanted.per_node:
@@ -160,22 +180,41 @@ async def _on_nodes(
     fields.end()
     success: dict[str, Any] = {}
     error: dict[str, str] = {}
-    for target in targets:
-        if target != context.facts.node:
+
+    async def ask(target: NodeId) -> None:
+        if target not in context.up:
             error[target.hex()] = "The node is not connected."
-            continue
+            return
         try:
-            success[target.hex()] = await wanted.run(context, Fields(body, "body"))
+            if target == context.facts.node:
+                success[target.hex()] = await wanted.run(context, Fields(body, "body"))
+            else:
+                success[target.hex()] = await _ask_peer(context, target, name, body)
         except (GarageLiteError, AdminError) as failure:
             error[target.hex()] = _told(name, failure).line
+
+    await asyncio.gather(*(ask(target) for target in targets))
     return {"success": success, "error": error}
+
+
+async def _ask_peer(context: AdminContext, target: NodeId, name: str, body: Any) -> Any:
+    """Another node's answer. Raises AdminError with what it said."""
+    assert context.mesh is not None
+    parameters = {"node": "self", "body": body}
+    reply = await context.mesh.call(target, JSON_API, [name, parameters], timeout=PEER_SECONDS)
+    match reply.payload:
+        case {"success": {**success}} if target.hex() in success:
+            return success[target.hex()]
+        case {"error": {**error}} if target.hex() in error:
+            raise AdminError("InternalError", str(error[target.hex()])[:1000])
+    raise AdminError("InternalError", "The node's answer can't be read.")
 
 
 def matching_nodes(context: AdminContext, text: str) -> list[NodeId]:
     """The nodes that are meant by "self", "*" or the beginning of an id. Raises AdminError."""
     if text == "self":
         return [context.facts.node]
-    known = sorted({context.facts.node, *context.layout.history.nodes()})
+    known = context.known
     if text == "*":
         return known
     found = [target for target in known if text and target.hex().startswith(text)]
