@@ -77,7 +77,8 @@ class BlockFetcher:
             if node != self._cluster.node and self._cluster.is_up(node)
         ]
 
-    def _others(self, block: BlockHash) -> list[NodeId]:
+    def others(self, block: BlockHash) -> list[NodeId]:
+        """The other nodes that may have a block, whether they can be asked or not."""
         readers = self._layout.lookup.block_readers(partition_of(block), lambda node: 0.0)
         return [node for node in readers if node != self._cluster.node]
 
@@ -99,7 +100,7 @@ class BlockFetcher:
 
     async def _race(self, block: BlockHash, *, background: bool) -> _Answer:
         queue = deque(self.sources(block))
-        if not queue and not self._others(block):
+        if not queue and not self.others(block):
             raise BlockMissing(f"no copy of block {block.hex()} is left on this node")
         running: list[_Attempt] = []
         failures: list[Exception] = []

@@ -82,7 +82,7 @@ class Blocks:
         try:
             return await self.store.files.get(block)
         except (BlockMissing, BlockCorrupt, StorageFailed):
-            if not self.fetcher.sources(block):
+            if not self.fetcher.others(block):
                 raise
             await self.store.heal(block)
             return await self.fetcher.get(block)
