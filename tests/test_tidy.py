@@ -34,13 +34,15 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 """From the ground up. A group may import itself and what lies below it; names not listed fail."""
 
 SIBLINGS = {
+    ("core.ballot", "core.codec"),
     ("core.block", "core.model"),
     ("core.crdt", "core.codec"),
     ("core.table", "core.block"),
     ("core.table", "core.model"),
 }
 """(importer, imported) allowed on one level: rules about rows know the rows, a merge of maps knows
-how their values are ordered as bytes, a change of references queues the blocks they were to."""
+how their values are ordered as bytes, an acceptor its own bytes, a change of references queues the
+blocks they were to."""
 
 IMPURE = ("core.disk", "core.cluster", "core.store", "core.workers")
 BANNED_IN_PURE = {

@@ -197,8 +197,18 @@ class Known:
     """Settled, though perhaps pruned since."""
     forgot: int
     """What was settled up to this clock may lack its note."""
+    ended: Ballot | None
+    """The ballot of something chosen that somebody still takes for undecided."""
     uneven: frozenset[bytes]
     """Keys of rows that not all who promised have as they are in `rows`."""
+
+
+class Rules(NamedTuple):
+    """How the rows of a kind of register are handled."""
+
+    merge: Merge
+    carried: Callable[[Known], Rows]
+    """Of the rows that are uneven those an accept must bring along: what it was decided on."""
 
 
 def union(promises: Sequence[Promise], merge: Merge) -> Known:
@@ -215,7 +225,15 @@ def union(promises: Sequence[Promise], merge: Merge) -> Known:
     uneven = frozenset(
         key for key, value in rows.items() if any(p.rows.get(key) != value for p in promises)
     )
-    return Known(rows, undecided, notes, max(p.forgot for p in promises), uneven)
+    behind = undecided is None and any(slot.proposal != NOTHING for slot in slots)
+    return Known(
+        rows,
+        undecided,
+        notes,
+        max(promise.forgot for promise in promises),
+        max(slot.ballot for slot in slots) if behind else None,
+        uneven,
+    )
 
 
 def decided(
@@ -328,7 +346,7 @@ class Verdict(Generic[T]):
 Judge = Callable[[Known, Ballot], Verdict[T]]
 
 
-def deciding(judge: Judge[T], next_ballot: Callable[[Ballot], Ballot], merge: Merge) -> Steps[T]:
+def deciding(judge: Judge[T], next_ballot: Callable[[Ballot], Ballot], rules: Rules) -> Steps[T]:
     """Decide a register. Returns the judge's result once that stands.
 
     `next_ballot(above)` gives a new ballot above that one. The judge sees what a quorum knows,
@@ -342,9 +360,9 @@ def deciding(judge: Judge[T], next_ballot: Callable[[Ballot], Ballot], merge: Me
         ballot = next_ballot(above)
         answer = yield Prepare(ballot, learnt)
         if isinstance(answer, Promises):
-            known = union(answer.promises, merge)
+            known = union(answer.promises, rules.merge)
             if known.undecided is not None:
-                answer = yield finishing(known, known.undecided, ballot)
+                answer = yield finishing(known, known.undecided, ballot, rules)
                 if isinstance(answer, Accepted):
                     learnt = finished(known.undecided, ballot)
                     continue
@@ -355,7 +373,7 @@ def deciding(judge: Judge[T], next_ballot: Callable[[Ballot], Ballot], merge: Me
                 if verdict.proposal == NOTHING and proposed is None:
                     return verdict.result
                 proposed = proposed or ballot
-                answer = yield proposing(known, verdict, ballot)
+                answer = yield proposing(known, verdict, ballot, rules)
                 if isinstance(answer, Accepted):
                     if verdict.proposal != NOTHING:
                         yield Learn(chosen(verdict, ballot))
@@ -366,17 +384,19 @@ def deciding(judge: Judge[T], next_ballot: Callable[[Ballot], Ballot], merge: Me
         yield Pause(attempt)
 
 
-def settling(next_ballot: Callable[[Ballot], Ballot], merge: Merge) -> Steps[None]:
-    """Finish what is undecided, and nothing else."""
+def settling(next_ballot: Callable[[Ballot], Ballot], rules: Rules) -> Steps[None]:
+    """Finish what is undecided, and tell of what is not; nothing else."""
     above, attempt = NEVER, 0
     while True:
         ballot = next_ballot(above)
         answer = yield Prepare(ballot, None)
         if isinstance(answer, Promises):
-            known = union(answer.promises, merge)
+            known = union(answer.promises, rules.merge)
             if known.undecided is None:
+                if known.ended is not None:
+                    yield Learn(Chosen(known.ended, (), ()))
                 return
-            answer = yield finishing(known, known.undecided, ballot)
+            answer = yield finishing(known, known.undecided, ballot, rules)
             if isinstance(answer, Accepted):
                 yield Learn(finished(known.undecided, ballot))
                 return
@@ -386,9 +406,9 @@ def settling(next_ballot: Callable[[Ballot], Ballot], merge: Merge) -> Steps[Non
         yield Pause(attempt)
 
 
-def finishing(known: Known, proposal: Proposal, ballot: Ballot) -> Accept:
+def finishing(known: Known, proposal: Proposal, ballot: Ballot, rules: Rules) -> Accept:
     """Another's proposal under one's own ballot."""
-    return Accept(ballot, proposal, carried(known), known.notes)
+    return Accept(ballot, proposal, rules.carried(known), known.notes)
 
 
 def finished(proposal: Proposal, ballot: Ballot) -> Chosen:
@@ -396,15 +416,10 @@ def finished(proposal: Proposal, ballot: Ballot) -> Chosen:
     return Chosen(ballot, proposal.rows, names_of(proposal))
 
 
-def proposing(known: Known, verdict: Verdict[Any], ballot: Ballot) -> Accept:
-    return Accept(ballot, verdict.proposal, carried(known), known.notes)
+def proposing(known: Known, verdict: Verdict[Any], ballot: Ballot, rules: Rules) -> Accept:
+    return Accept(ballot, verdict.proposal, rules.carried(known), known.notes)
 
 
 def chosen(verdict: Verdict[Any], ballot: Ballot) -> Chosen:
     rows = verdict.proposal.rows + verdict.confirms
     return Chosen(ballot, rows, verdict.proposal.settles)
-
-
-def carried(known: Known) -> Rows:
-    """The rows an accept must bring along: those it was decided on and not all have."""
-    return tuple((key, known.rows[key]) for key in sorted(known.uneven))

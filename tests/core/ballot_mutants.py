@@ -78,6 +78,7 @@ def _nothing_undecided(slots: Any, rows: Any, merge: Any) -> tuple[Proposal | No
     return None, []
 
 
+_successor = deciding.successor_of
 _finishing_blind = deciding.finishing_blind
 
 
@@ -97,6 +98,13 @@ MUTANTS: Final[Mapping[str, Patch | Rules]] = {
         "finishing_blind", _naming_nothing
     ),
     "a late write that a quorum knows stands": (deciding, "finishing_blind", _stands_if_known),
+    "a replacement need not be above what it replaces": (
+        deciding,
+        "successor_of",
+        lambda versions, id_: _successor(
+            versions[1:] if isinstance(versions, list) else versions, id_
+        ),
+    ),
     "a late write is written again without a ballot": Rules(writes_again_without_ballot=True),
     "no write is ever late": (deciding, "is_late", lambda stamp, others: False),
     "equal clocks are not late": (
@@ -108,7 +116,11 @@ MUTANTS: Final[Mapping[str, Patch | Rules]] = {
     "a decision settles nothing": (deciding, "_settled", lambda *_: ((), ())),
     "a refusal settles nothing": _changing_verdicts("conditional", _refusing_at_once),
     "nothing is noted": (Acceptor, "_noting", lambda self, notes: self),
-    "an accept carries no rows": (ballot, "carried", lambda known: ()),
+    "an accept carries no rows": (
+        deciding,
+        "VERSIONS",
+        deciding.VERSIONS._replace(carried=lambda known: ()),
+    ),
     "an accepted row shows at once": Rules(shows_accepted=True),
     "a reader passes over what is undecided": (deciding, "must_settle", lambda known: False),
     "a proposer passes over what is undecided": (ballot, "decided", _nothing_undecided),
@@ -116,6 +128,7 @@ MUTANTS: Final[Mapping[str, Patch | Rules]] = {
     "an acceptor keeps no promise": (Acceptor, "accept", _accept_anything),
     "an acceptor forgets the ballot of what was chosen": (Acceptor, "learn", _forget_the_ballot),
     "a minority decides": Rules(quorum=1),
+    "a refused proposal stays": Rules(skips_voiding=True),
 }
 
 

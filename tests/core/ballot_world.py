@@ -121,6 +121,7 @@ class Rules:
     quorum: int = QUORUM
     writes_again_without_ballot: bool = False
     shows_accepted: bool = False
+    skips_voiding: bool = False
 
 
 @dataclass(order=True)
@@ -243,20 +244,19 @@ class World:
                     self.at(self.random.randint(1, longest), lambda: step(None))
             elif isinstance(request, Prepare):
                 self._vote(lambda replica: replica.prepare(request), Promises, step)
+            elif self.rules.skips_voiding and request.proposal == ballot.NOTHING:
+                step(Accepted())
             else:
-                self._vote(self._accepting(request), lambda _: Accepted(), step)
+                self._vote(lambda r: self._accept(r, request), lambda _: Accepted(), step)
 
         self.ballots += 1
         step(None)
 
-    def _accepting(self, request: Accept) -> Callable[[ModelReplica], bool | Ballot]:
-        def accept(replica: ModelReplica) -> bool | Ballot:
-            accepted = replica.accept(request)
-            if accepted is True and self.rules.shows_accepted:
-                replica.merge(request.proposal.rows)
-            return accepted
-
-        return accept
+    def _accept(self, replica: ModelReplica, request: Accept) -> bool | Ballot:
+        accepted = replica.accept(request)
+        if accepted is True and self.rules.shows_accepted:
+            replica.merge(request.proposal.rows)
+        return accepted
 
     def _vote(
         self,
@@ -284,7 +284,7 @@ class World:
         return lambda above: Ballot(self.clock(node, above.clock), bytes([node]))
 
     def judged(self, node: int, judge: ballot.Judge[Any], then: Callable[[Any], None]) -> None:
-        self.decide(node, ballot.deciding(judge, self._ballots_of(node), merge_rows), then)
+        self.decide(node, ballot.deciding(judge, self._ballots_of(node), deciding.VERSIONS), then)
 
     # --- clients
 
@@ -400,7 +400,7 @@ class World:
         def judge(known: ballot.Known, tries: int) -> None:
             if deciding.must_settle(known):
                 if tries:
-                    steps = ballot.settling(self._ballots_of(node), merge_rows)
+                    steps = ballot.settling(self._ballots_of(node), deciding.VERSIONS)
                     self.decide(node, steps, lambda _: look(tries - 1))
                 return
             alive = survivors(deciding.versions_in(known.rows))

@@ -23,6 +23,7 @@ from garage_lite.core.ballot import (
     Promises,
     Proposal,
     Refused,
+    Rules,
     Verdict,
     deciding,
     settling,
@@ -121,12 +122,15 @@ def numbered(clocks: list[int]) -> Any:
     return following
 
 
+RULES = Rules(greater, lambda known: tuple((key, known.rows[key]) for key in known.uneven))
+
+
 def judge(known: Known, ballot: Ballot) -> Verdict[str]:
     return Verdict("refused") if b"k2" in known.rows else Verdict("won", MINE)
 
 
 def test_two_round_trips_decide() -> None:
-    steps = deciding(judge, numbered([0]), greater)
+    steps = deciding(judge, numbered([0]), RULES)
     assert next(steps) == Prepare(LOW, None)
     accept = steps.send(Promises([promise(k0=b"a"), promise()]))
     assert accept == Accept(LOW, MINE, ((b"k0", b"a"),), {})
@@ -136,14 +140,14 @@ def test_two_round_trips_decide() -> None:
 
 
 def test_a_refusal_takes_one_round_trip() -> None:
-    steps = deciding(judge, numbered([0]), greater)
+    steps = deciding(judge, numbered([0]), RULES)
     next(steps)
     with pytest.raises(StopIteration, match="refused"):
         steps.send(Promises([promise(k2=b"other")]))
 
 
 def test_what_is_undecided_is_finished_first_and_told_with_the_next_prepare() -> None:
-    steps = deciding(judge, numbered([0]), greater)
+    steps = deciding(judge, numbered([0]), RULES)
     next(steps)
     accept = steps.send(Promises([promise(LOW, OTHER), promise()]))
     assert isinstance(accept, Accept) and accept.proposal == OTHER
@@ -154,7 +158,7 @@ def test_what_is_undecided_is_finished_first_and_told_with_the_next_prepare() ->
 
 
 def test_a_refused_proposer_first_voids_its_own_proposal() -> None:
-    steps = deciding(judge, numbered([0]), greater)
+    steps = deciding(judge, numbered([0]), RULES)
     next(steps)
     steps.send(Promises([promise(), promise()]))
     assert steps.send(Refused(HIGH)) == Pause(1)
@@ -166,7 +170,7 @@ def test_a_refused_proposer_first_voids_its_own_proposal() -> None:
 
 
 def test_a_proposer_whose_note_may_be_dropped_says_that_it_does_not_know() -> None:
-    steps = deciding(judge, numbered([0]), greater)
+    steps = deciding(judge, numbered([0]), RULES)
     next(steps)
     steps.send(Promises([promise()]))
     steps.send(Refused())
@@ -176,14 +180,21 @@ def test_a_proposer_whose_note_may_be_dropped_says_that_it_does_not_know() -> No
 
 
 def test_settling_finishes_what_is_undecided_and_nothing_else() -> None:
-    steps = settling(numbered([0]), greater)
+    steps = settling(numbered([0]), RULES)
     next(steps)
     accept = steps.send(Promises([promise(LOW, OTHER)]))
     assert isinstance(accept, Accept) and accept.proposal == OTHER
     assert steps.send(Accepted()) == Learn(Chosen(LOW, OTHER.rows, (b"other",)))
     with pytest.raises(StopIteration):
         steps.send(None)
-    steps = settling(numbered([0]), greater)
+    steps = settling(numbered([0]), RULES)
     next(steps)
     with pytest.raises(StopIteration):
         steps.send(Promises([promise(), promise()]))
+
+
+def test_settling_tells_of_what_was_decided_whoever_takes_it_for_undecided() -> None:
+    steps = settling(numbered([0]), RULES)
+    next(steps)
+    told = steps.send(Promises([promise(LOW, MINE), promise(MIDDLE)]))
+    assert told == Learn(Chosen(MIDDLE, (), ()))

@@ -22,6 +22,8 @@ CAUGHT_BY = {
     "a proposer finishes the lowest ballot": 2348,
     "an acceptor forgets the ballot of what was chosen": 23248,
     "equal clocks are not late": 13421,
+    "a replacement need not be above what it replaces": 29017,
+    "a refused proposal stays": 14205,
 }
 """Where a rule's absence shows late: a seed that shows it."""
 

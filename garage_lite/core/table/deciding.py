@@ -19,11 +19,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from garage_lite.core.ballot import Ballot, Judge, Known, Proposal, Rows, Verdict
+from garage_lite.core.ballot import Ballot, Judge, Known, Proposal, Rows, Rules, Verdict
 from garage_lite.core.errors import CallerError, Unavailable
 from garage_lite.core.ids import VersionId
 from garage_lite.core.model.objects import ObjectVersion, survivors
-from garage_lite.core.model.rowkeys import STAMP_BYTES, Stamp, Table, object_row, stamp_of
+from garage_lite.core.model.rowkeys import (
+    STAMP_BYTES,
+    Stamp,
+    Table,
+    object_row,
+    stamp_of,
+)
+from garage_lite.core.table.reading import inline_rows
+from garage_lite.core.table.schema import merge_rows
 
 SUCCESSOR_MAX: Final = 0xFFFF
 FORGOT_LEAD_US: Final = 3_600_000_000
@@ -142,3 +150,20 @@ def _settled(
         if not version.settled and name_of(row) not in known.notes:
             return (name_of(row),), ((row, replace(version, settled=True).encode()),)
     return (), ()
+
+
+def carried(known: Known) -> Rows:
+    """The newest version and what is above it: what is below has no say."""
+    newest = survivors(versions_in(known.rows))[:1]
+    rows = {}
+    for key in known.uneven:
+        if key[0] == Table.OBJECT and not (newest and stamp_of(key) < newest[0].stamp):
+            rows[key] = known.rows[key]
+    for inline in list(inline_rows(rows)):
+        if inline in known.rows:
+            rows[inline] = known.rows[inline]
+    return tuple(sorted(rows.items()))
+
+
+VERSIONS: Final = Rules(merge_rows, carried)
+"""Of the registers that are the versions of one object key."""
