@@ -1,9 +1,7 @@
 """Writing a run of bytes as blocks: the attempt that becomes part of an object, or of nothing.
 
-    pending row -> for each block: page and block_ref rows, then the file -> one last write,
-                                                              by which the pending row is done
-
-A run of one block takes its pending row along with that block.
+    pending row -> for each block: page and block_ref rows, then the file -> one last write
+                                                                  that also drops the pending row
 
 The block is hashed in a thread (all digests of the stream and the block's name in one job, one
 job of a stream after another); up to three blocks of a stream are on their way to the disk while
@@ -31,7 +29,7 @@ from garage_lite.core.block.chunker import Chunker
 from garage_lite.core.cluster.blocks import Blocks
 from garage_lite.core.cluster.tables import Tables
 from garage_lite.core.disk.block_locks import BlockLeases
-from garage_lite.core.errors import GarageLiteError, Unavailable
+from garage_lite.core.errors import DiskFull, GarageLiteError, Unavailable
 from garage_lite.core.ids import BlockHash, BucketId, DataId, NodeId
 from garage_lite.core.limits import (
     BLOCK_BYTES,
@@ -52,8 +50,7 @@ from garage_lite.core.ports import Buffer
 from garage_lite.core.store.budget import Budget
 from garage_lite.core.store.digests import MD5, Digests
 from garage_lite.core.store.encryption import Cipher
-from garage_lite.core.table.checks import Check, Rule
-from garage_lite.core.table.schema import Change, Update
+from garage_lite.core.table.schema import Change, Removal, Update
 
 log = logging.getLogger(__name__)
 
@@ -154,19 +151,14 @@ class Attempt:
 
     async def begin(self) -> None:
         """The pending row is durable on return. `add` does this by itself when it must."""
-        self._begin_soon()
-        assert self._begun is not None
-        await asyncio.shield(self._begun)
-
-    def _begin_soon(self) -> None:
         if self._begun is None:
             self._begun = asyncio.create_task(self._storage.tables.write([self._lease()]))
+        await asyncio.shield(self._begun)
 
     async def add(self, chunk: Buffer) -> None:
         """Take the next bytes. Waits while too much is on its way. Raises what storing raised."""
         await self._hold.take(len(chunk), self._storage.options.block_bytes - self._chunker.held)
         for parts in self._chunker.feed(chunk):
-            self._begin_soon()
             self._launch(parts)
         await self._wait_below(self._storage.options.blocks_in_flight)
 
@@ -183,23 +175,24 @@ class Attempt:
         return self._offset
 
     async def commit(
-        self,
-        changes: Sequence[Change],
-        guard: Callable[[], None] | None = None,
-        *,
-        checks: Sequence[Check] = (),
+        self, changes: Sequence[Change], guard: Callable[[], None] | None = None
     ) -> None:
-        """Make the data part of something, which ends the pending state.
+        """Make the data part of something: `changes` and the end of the pending state.
 
         As `Tables.write`. If it raises, it may be called again. Once begun it is not cancelled
         with the request, for what is committed must not be taken back.
         """
-        if self._begun is not None:
-            if self._storage.tables.now_ms() > self._lease_until_ms:
+
+        def still_ours() -> None:
+            row = self._storage.tables.latest().get(self._row)
+            if row is None or Pending.decode(row).state is not PendingState.WRITING:
                 raise Unavailable("this upload took too long and was given up")
-            checks = [Check(Rule.STILL_WRITING, self._row), *checks]
+            if guard is not None:
+                guard()
+
+        await self.begin()
         self._last_write = asyncio.create_task(
-            self._storage.tables.write(changes, guard, checks=checks)
+            self._storage.tables.write([*changes, Removal(self._row)], still_ours)
         )
         await asyncio.shield(self._last_write)
         self._committed = True
@@ -214,17 +207,12 @@ class Attempt:
                 return
             if self._begun is None:
                 return
-            tables = self._storage.tables
-            if await _failed(self._begun) and tables.alone and not tables.latest().get(self._row):
+            if await _failed(self._begun) and _refused(self._begun):
                 # Nothing was written: what refused writes take must not eat the room that a full
                 # disk keeps for deletions.
                 return
-            if self._last_write is not None:
-                # It may have reached some replicas: is it done at too many, it stays.
-                fence = Check(Rule.NOT_DONE, self._row)
-                fenced = self._pending(PendingState.FENCED)
-                await tables.write([fenced], checks=[fence], deletes_only=True)
-            await tables.write([self._pending(PendingState.REMOVED)], deletes_only=True)
+            gone = self._pending(PendingState.REMOVED)
+            await self._storage.tables.write([gone], deletes_only=True)
         except GarageLiteError as error:
             # Its row stays: the worker that looks for an earlier run's data finds it.
             log.warning("data %s of a failed upload is left for later: %s", self.data.hex(), error)
@@ -239,10 +227,7 @@ class Attempt:
     def _launch(self, parts: list[Buffer]) -> None:
         size = sum(len(part) for part in parts)
         offset, self._offset = self._offset, self._offset + size
-        first = self._begun is None
-        task = asyncio.create_task(self._store(parts, offset, size, self._hold.leave(size), first))
-        if first:
-            self._begun = task
+        task = asyncio.create_task(self._store(parts, offset, size, self._hold.leave(size)))
         self._tasks.add(task)
         task.add_done_callback(self._stored)
 
@@ -259,10 +244,7 @@ class Attempt:
         if self._failure is not None:
             raise self._failure
 
-    async def _store(
-        self, parts: list[Buffer], offset: int, size: int, borrowed: int, first: bool
-    ) -> None:
-        """`first`: the pending row is written with this block."""
+    async def _store(self, parts: list[Buffer], offset: int, size: int, borrowed: int) -> None:
         try:
             loop = asyncio.get_running_loop()
             async with self._hashing:
@@ -272,8 +254,7 @@ class Attempt:
                     self._storage.pool, hash_block, self._digests, parts, self._cipher, offset
                 )
             del parts
-            if not first:
-                await self.begin()
+            await self.begin()
             await self._storage.blocks.put(
                 block,
                 stored,
@@ -331,3 +312,8 @@ async def _failed(task: asyncio.Task[None]) -> bool:
     """Wait for a task; whether it raised."""
     await asyncio.wait([task])
     return task.cancelled() or task.exception() is not None
+
+
+def _refused(task: asyncio.Task[None]) -> bool:
+    """Whether an ended task failed for want of room."""
+    return not task.cancelled() and isinstance(task.exception(), DiskFull)
