@@ -63,6 +63,13 @@ class LinkTable:
     def connected(self) -> Collection[NodeId]:
         return self._best.keys()
 
+    def direct(self) -> list[NodeId]:
+        """The nodes whose calls pass through no other, the nearest first."""
+        now_us = self._clock.monotonic_us()
+        links = [mine for mine in self._best.values() if not mine.name.relayed]
+        links.sort(key=lambda mine: mine.pulse.round_trip_us(now_us))
+        return [mine.node for mine in links]
+
     def best_links(self) -> Iterable[MeshLink]:
         return list(self._best.values())
 
@@ -82,7 +89,8 @@ class LinkTable:
         mine.link.closed.add_done_callback(lambda _: self.drop(mine))
         self._spawn(mine.keep_alive(self._ping_seconds))
         if is_new:
-            log.info("Connected to node %s at %s", node.hex()[:16], mine.address)
+            where = "through another node" if mine.name.relayed else f"at {mine.address}"
+            log.info("Connected to node %s %s", node.hex()[:16], where)
         else:
             self._spawn(self._close_spares(node))
         return is_new
@@ -127,7 +135,8 @@ class LinkTable:
         links = {mine.name: mine for mine in self._links[node]}
         self._best[node] = links[preferred(list(links))]
         addresses = {address for mine in links.values() for address in mine.addresses}
-        self._book.linked(node, addresses, self._now_ms())
+        relayed = self._best[node].name.relayed
+        self._book.linked(node, () if relayed else addresses, self._now_ms(), relayed)
 
     async def _close_spares(self, node: NodeId) -> None:
         while len(self._links.get(node, ())) > 1:

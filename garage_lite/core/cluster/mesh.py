@@ -15,6 +15,7 @@ the operations, and nothing else.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ from garage_lite.core.cluster.identity import NodeKey
 from garage_lite.core.cluster.link_table import LinkTable
 from garage_lite.core.cluster.mesh_link import PING, MeshLink, pong
 from garage_lite.core.cluster.peers import Endpoints, NotConnected
+from garage_lite.core.cluster.relay import RELAY, RELAYED, Relays
 from garage_lite.core.cluster.rpc import CALL_SECONDS, Handler, Reply, Request, RpcServer, Session
 from garage_lite.core.cluster.transport import Link, Unreachable, connect
 from garage_lite.core.errors import InvalidArgument, NodeError
@@ -38,6 +40,7 @@ from garage_lite.core.ports import Clock, Entropy
 from garage_lite.core.wire.address import Address, Peer, TcpAddress
 from garage_lite.core.wire.frames import WireDamaged
 from garage_lite.core.wire.greeting import BOOT_BYTES, Facts, Greeting, read_greeting
+from garage_lite.core.wire.handshake import SEED_BYTES, Handshake
 from garage_lite.core.wire.interfaces import WILDCARDS, told_addresses
 from garage_lite.core.wire.join_string import Invitation
 from garage_lite.core.wire.members import Mode
@@ -142,6 +145,9 @@ class Mesh:
             others=self.admission.network_keys,
             on_refused=self.complaints.refused,
         )
+        self._relays = Relays(self._links, self._server.accept)
+        endpoints.serve(RELAY, self._relays.carry)
+        endpoints.serve(RELAYED, self._relays.answer)
         endpoints.serve(PING, self._answer_ping)
         endpoints.serve(GOSSIP, self._gossip.answer)
         endpoints.serve(ALARM, self._take_alarm)
@@ -291,14 +297,39 @@ class Mesh:
         places = self.book.addresses(node)
         try:
             async with self._dials:
-                address, link = await first_reached(places, partial(self._open, node))
-                await self._greet(node, link, address)
-                self.book.reached(node, address)
+                await self._dial_at(node, places)
         except (NodeError, Removed, NotAdmitted) as error:
             tried = places if isinstance(error, Unreachable) else ()
             self.book.failed(node, tried, self._now_ms(), self._fraction())
             self.complaints.not_reached(node, error)
         self._wake.set()
+
+    async def _dial_at(self, node: NodeId, places: list[Address]) -> None:
+        """A direct link; else one through another node, and Unreachable says why it is no direct
+        one. Raises as `_greet` too."""
+        try:
+            address, link = await first_reached(places, partial(self._open, node))
+        except Unreachable:
+            if self._links.best(node) is None:
+                with contextlib.suppress(Unreachable):
+                    await self._go_through_another(node)
+            raise
+        await self._greet(node, link, address)
+        self.book.reached(node, address)
+
+    async def _go_through_another(self, node: NodeId) -> None:
+        """Raises Unreachable, or as `_greet`."""
+
+        def handshake() -> Handshake:
+            seed = self._entropy.token(SEED_BYTES)
+            return Handshake(self._settings.network_key, self.key.secret, seed, node)
+
+        link = await self._relays.reach(node, handshake, self._session)
+        await self._greet(node, link, None)
+
+    def _session(self, link: Link) -> Session:
+        """Of a link that this node opens."""
+        return Session(link, True, self._endpoints.handlers, self._server.budget)
 
     async def _open(self, node: NodeId, address: Address) -> Link:
         """A link, not yet greeted. Raises Unreachable."""
@@ -307,28 +338,25 @@ class Mesh:
         if self._settings.bind_outgoing and isinstance(bound, TcpAddress):
             bind_host = None if bound.host in WILDCARDS else bound.host
 
-        def session(link: Link) -> Session:
-            return Session(link, True, self._endpoints.handlers, self._server.budget)
-
         async def dial(place: Address) -> Link:
             key, secret = self.key, self._settings.network_key
             peer = Peer(node, place)
-            return await connect(peer, key, secret, self._entropy, session, bind_host)
+            return await connect(peer, key, secret, self._entropy, self._session, bind_host)
 
         return (await first_reached(await resolved(address), dial))[1]
 
-    async def _greet(self, node: NodeId, link: Link, address: Address) -> None:
+    async def _greet(self, node: NodeId, link: Link, address: Address | None) -> None:
         """Make a fresh link one of the mesh, or close it. Raises PeerFailed with the reason that
         the peer gave, WireDamaged, LinkLost."""
         session = cast(Session, link.user)
         self._serial += 1
-        name = LinkName(False, self.key.node, self._serial)
+        name = LinkName(self._relays.made(link), self.key.node, self._serial)
         try:
             greeting = self._greeting(link, name.serial).told()
             reply = await session.call(HELLO, greeting, timeout=GREETING_SECONDS, priority=URGENT)
             theirs = _read_welcome(reply.payload)
             await self._settle_identity(node, theirs.boot, str(address))
-            places = (address, *theirs.addresses)
+            places = (*([address] if address else []), *theirs.addresses)
             self._up(MeshLink(name, node, link, session, theirs, places, self._clock))
         except BaseException:
             link.close()
@@ -367,7 +395,7 @@ class Mesh:
             raise
         await self._settle_identity(node, greeting.boot, str(host))
         seen = [TcpAddress(host, greeting.port)] if host and greeting.port else []
-        name = LinkName(False, node, greeting.serial)
+        name = LinkName(self._relays.made(link), node, greeting.serial)
         session = cast(Session, link.user)
         places = (*greeting.addresses, *seen)
         self._up(MeshLink(name, node, link, session, greeting, places, self._clock))

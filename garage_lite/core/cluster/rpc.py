@@ -445,6 +445,10 @@ class RpcServer:
         """Listen; the address with its real port. StartupError in plain words."""
         return await self._listener.listen(address)
 
+    def accept(self) -> Link:
+        """A link for a connection that does not come over a socket."""
+        return self._listener.accept()
+
     async def stop(self) -> None:
         """No new connections; open ones are closed. Handlers under way are cancelled."""
         await self._listener.close()

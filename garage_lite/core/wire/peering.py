@@ -33,6 +33,8 @@ FORGET_MS: Final = 10 * 24 * 3_600_000
 """Not seen by anybody for this long: the node is no longer told of, nor dialled."""
 DIAL_FIRST_MS: Final = 500
 DIAL_MAX_MS: Final = 60_000
+RELAYED_MS: Final = 120_000
+"""Between dials of a node that is linked through another one."""
 YIELD_MS: Final = 1_500
 """The node with the greater id lets the other dial first, so that they seldom dial at once."""
 
@@ -68,6 +70,8 @@ class Known:
     """When anybody last had a link to it."""
     linked: frozenset[Address] | None = None
     """While this node has a link to it: the addresses that are good by that."""
+    relayed: bool = False
+    """Whether that link goes through another node: it is still dialled, now and then."""
     attempts: int = 0
     dial_at_ms: int = 0
     dialing: bool = False
@@ -92,11 +96,9 @@ class PeerBook:
         """
         if node == self._me:
             return False
-        known = self.nodes.get(node)
+        known = self.nodes.get(node) or self._meet(node, source)
         if known is None:
-            if len(self.nodes) >= PEERS_MAX and not self._make_room(source):
-                return False
-            known = self.nodes[node] = Known()
+            return False
         good_ms = now_ms - age_ms
         place = known.places.get(address)
         if place is not None:
@@ -106,11 +108,17 @@ class PeerBook:
         if source is not Source.CONFIGURED and not _make_place(known, good_ms):
             return False
         known.places[address] = Place(source, good_ms)
-        if known.linked is None:
+        if known.linked is None or known.relayed:
             yielding = YIELD_MS if self._me > node and source is not Source.CONFIGURED else 0
             known.attempts = 0
             known.dial_at_ms = now_ms + yielding
         return True
+
+    def _meet(self, node: NodeId, source: Source) -> Known | None:
+        if len(self.nodes) >= PEERS_MAX and not self._make_room(source):
+            return None
+        known = self.nodes[node] = Known()
+        return known
 
     def _make_room(self, source: Source) -> bool:
         """Drop the unlinked node that nobody has seen for longest; false if all must stay."""
@@ -124,10 +132,15 @@ class PeerBook:
         del self.nodes[min(droppable)[1]]
         return True
 
-    def linked(self, node: NodeId, addresses: Iterable[Address], now_ms: int) -> None:
+    def linked(
+        self, node: NodeId, addresses: Iterable[Address], now_ms: int, relayed: bool = False
+    ) -> None:
         """There is a link to it now, and by that these addresses are good."""
         known = self.nodes.setdefault(node, Known())
         known.linked = frozenset(addresses)
+        if relayed and not known.relayed:
+            known.dial_at_ms = now_ms + RELAYED_MS
+        known.relayed = relayed
         known.seen_ms, known.attempts = now_ms, 0
         for address in known.linked:
             if address in known.places:
@@ -140,6 +153,7 @@ class PeerBook:
             return
         self._refresh(known, now_ms)
         known.linked = None
+        known.relayed = False
         known.attempts = 0
         yielding = YIELD_MS if self._me > node else 0
         known.dial_at_ms = now_ms + yielding + int(DIAL_FIRST_MS * fraction)
@@ -167,7 +181,10 @@ class PeerBook:
 
     @staticmethod
     def _waits(known: Known) -> bool:
-        return known.linked is None and not known.dialing and bool(known.places)
+        """A node without a known address may still be reached through another one."""
+        if known.linked is not None:
+            return known.relayed and not known.dialing and bool(known.places)
+        return not known.dialing
 
     def addresses(self, node: NodeId) -> list[Address]:
         """In the order in which to try them: what failed least, then what was good last."""
@@ -203,6 +220,8 @@ class PeerBook:
                 known.places[address].failures += 1
         pause = min(DIAL_FIRST_MS << min(known.attempts, 16), DIAL_MAX_MS)
         known.attempts += 1
+        if known.relayed:
+            pause = RELAYED_MS
         known.dial_at_ms = now_ms + int(pause * (0.5 + fraction / 2))
 
     def hurry(self, node: NodeId, now_ms: int) -> None:
@@ -240,6 +259,9 @@ class PeerBook:
             for address, age_ms in places:
                 news |= self.learn(node, address, Source.GOSSIPED, now_ms, age_ms)
             known = self.nodes.get(node)
+            if known is None:
+                known = self._meet(node, Source.GOSSIPED)
+                news |= known is not None
             if known is not None:
                 seen_ms = now_ms - seen_age_ms
                 known.seen_ms = seen_ms if known.seen_ms is None else max(known.seen_ms, seen_ms)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections.abc import AsyncIterator
 
 import pytest
 
+from garage_lite.core.cluster import relay
 from garage_lite.core.cluster.identity import key_from_seed
 from garage_lite.core.cluster.mesh import Mesh, MeshSettings
 from garage_lite.core.cluster.peers import Endpoints, NotConnected
@@ -127,6 +129,98 @@ async def test_a_node_that_accepts_no_connection_works() -> None:
         await full_mesh([a, b, c])
         assert await a.can_call(c)
         assert await b.can_call(c)
+
+
+async def test_two_that_accept_no_connection_talk_through_a_third() -> None:
+    async with nodes(3) as (hub, b, c):
+        for node in (b, c):
+            await node.stop()
+            await node.start(bound=None, bootstrap=(hub.peer,))
+        await full_mesh([hub, b, c])
+        assert await b.can_call(c)
+        assert await c.can_call(b)
+        (view,) = [view for view in b.running.peers() if view.node == c.id]
+        assert view.relayed
+        assert view.address is None
+        assert hub.running._relays.carried >= 1
+        big = bytes(range(256)) * 4096 * 2
+        reply = await b.running.call(c.id, "echo", big, timeout=20)
+        assert reply.payload == big
+        port = address_of(hub)
+        await hub.stop()
+        await until(lambda: not b.running.connected() and not c.running.connected())
+        with pytest.raises(NotConnected):
+            await b.can_call(c)
+        await hub.start(bound=port)
+        await full_mesh([hub, b, c])
+        assert await b.can_call(c)
+
+
+async def test_a_relay_ends_with_its_links() -> None:
+    async with nodes(3) as (hub, b, c):
+        for node in (b, c):
+            await node.stop()
+            await node.start(bound=None, bootstrap=(hub.peer,))
+        await full_mesh([hub, b, c])
+        await c.stop()
+        await until(lambda: not hub.running._relays.carried)
+        await until(lambda: set(b.running.connected()) == {hub.id})
+        best = hub.running._links.best(b.id)
+        assert best is not None
+        await until(lambda: best.session.is_idle)
+
+
+async def test_what_a_node_does_not_relay(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing() -> AsyncIterator[bytes]:
+        yield b"hello"
+
+    async with nodes(3) as (a, b, c):
+        await a.running.connect_to(b.peer)
+        await a.running.connect_to(c.peer)
+        await full_mesh([a, b, c])
+        for target, message in (
+            (key_from_seed(b"9" * 32).node, "not linked"),
+            (a.id, "not linked"),
+            (b"short", "names no node"),
+            (None, "names no node"),
+        ):
+            with pytest.raises(PeerFailed, match=message):
+                await b.running.call(a.id, "mesh/relay", target, stream=nothing())
+        with pytest.raises(PeerFailed, match="no stream"):
+            await b.running.call(a.id, "mesh/relay", c.id)
+        monkeypatch.setattr(relay, "RELAYS_OF_ONE_MAX", 0)
+        with pytest.raises(PeerFailed, match="as much as it may"):
+            await b.running.call(a.id, "mesh/relay", c.id, stream=nothing())
+        assert a.running._relays.carried == 0
+
+
+async def test_the_relay_learns_nothing_and_garbage_ends_the_link() -> None:
+    async def garbage() -> AsyncIterator[bytes]:
+        yield b"\0" * 64
+
+    async with nodes(3) as (a, b, c):
+        await a.running.connect_to(b.peer)
+        await a.running.connect_to(c.peer)
+        await full_mesh([a, b, c])
+        reply = await b.running.call(a.id, "mesh/relay", c.id, stream=garbage())
+        assert reply.stream is not None
+        assert [piece async for piece in reply.stream] == []
+        await until(lambda: a.running._relays.carried == 0)
+        assert await b.can_call(c)
+
+
+async def test_a_relayed_link_gives_way_to_a_direct_one() -> None:
+    async with nodes(3) as (hub, b, c):
+        await b.stop()
+        await b.start(bound=None, bootstrap=(hub.peer,))
+        port = address_of(c)
+        await c.stop()
+        await c.start(bound=None, bootstrap=(hub.peer,))
+        await full_mesh([hub, b, c])
+        await c.stop()
+        await c.start(bound=port)
+        await full_mesh([hub, b, c])
+        await until(lambda: not any(view.relayed for view in b.running.peers()))
 
 
 async def test_bootstrap_by_name_and_a_wrong_address_first() -> None:
