@@ -28,6 +28,7 @@ from garage_lite.core.disk.metadata_options import MetadataOptions, MetadataStat
 from garage_lite.core.disk.metadata_recovery import SNAPSHOTS, Recovered, recover
 from garage_lite.core.disk.metadata_snapshot import LogPart, prune_snapshots, take_snapshot
 from garage_lite.core.disk.metadata_tiers import Tiers
+from garage_lite.core.disk.row_watch import Watcher
 from garage_lite.core.disk.segment_files import ABSENT, Access, SegmentLimits, lesser
 from garage_lite.core.errors import (
     DataDirError,
@@ -79,6 +80,7 @@ class MetadataStore:
         options: MetadataOptions,
         found: Recovered,
     ) -> None:
+        self.watcher: Watcher | None = None
         self._loop = asyncio.get_running_loop()
         self._files = files
         self._directory = directory
@@ -314,6 +316,8 @@ class MetadataStore:
             self._refuse(batch[done:], DiskFull())
             batch = batch[:done]
             self._writing = self._replayed(batch)
+        if self.watcher is not None:
+            self.watcher.written(self._writing.rows, self._writing.drops, self.get)
         for dropped in self._writing.drops:
             self._memory.drop(dropped)
             self._tiers.drop(dropped)

@@ -166,6 +166,10 @@ class Digests:
     def begin(self, place: Place) -> None:
         self._begun[place] = (Digest(), b"")
 
+    def begun(self, place: Place) -> bool:
+        """Whether it is being computed; not any more once it was forgotten."""
+        return place in self._begun
+
     def met(self, place: Place, rows: Iterable[tuple[bytes, bytes]], up_to: bytes) -> None:
         """`rows` are all that are there now, after the last ones met and up to `up_to`."""
         digest, _ = self._begun[place]
