@@ -62,7 +62,7 @@ WORLD: dict[str, tuple[str, ...]] = {
     "secrets": ("system",),
     "shutil": (),
     "signal": ("server",),
-    "socket": ("core.cluster.transport", "server"),
+    "socket": ("core.cluster.sockets", "server"),
     "ssl": (),
     "subprocess": (),
     "tempfile": (),

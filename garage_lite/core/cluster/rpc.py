@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from garage_lite.core.cluster.identity import NodeKey, key_from_seed
+from garage_lite.core.cluster.streams import IncomingStream
 from garage_lite.core.cluster.transport import Link, Listener, Unreachable, connect
 from garage_lite.core.errors import CallerError, GarageLiteError, NodeError, Unavailable
 from garage_lite.core.ids import NodeId
@@ -27,7 +27,6 @@ from garage_lite.core.wire.frames import WireDamaged
 from garage_lite.core.wire.handshake import SEED_BYTES
 from garage_lite.core.wire.messages import (
     CALLS_MAX,
-    CREDIT_BYTES,
     Budget,
     Event,
     Inbox,
@@ -85,53 +84,13 @@ Handler = Callable[[Request], Awaitable[Any]]
 any error with a `code`); anything else is our bug and told as such."""
 
 
-class _Stream:
-    """The receiving end of a stream. What is taken is granted to the sender again."""
-
-    def __init__(self, grant: Callable[[int], None]) -> None:
-        self._grant = grant
-        self._pieces: deque[bytes] = deque()
-        self._taken = 0
-        """Bytes taken and not yet granted again."""
-        self._done = False
-        self._error: Exception | None = None
-        self._wake = asyncio.Event()
-
-    def put(self, piece: bytes) -> None:
-        self._pieces.append(piece)
-        self._wake.set()
-
-    def end(self, error: Exception | None = None) -> None:
-        if not self._done:
-            self._done, self._error = True, error
-            self._wake.set()
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        while not self._pieces:
-            if self._done:
-                if self._error is not None:
-                    raise self._error
-                raise StopAsyncIteration
-            self._wake.clear()
-            await self._wake.wait()
-        piece = self._pieces.popleft()
-        self._taken += len(piece)
-        if self._taken >= CREDIT_BYTES and not self._done:
-            self._grant(self._taken)
-            self._taken = 0
-        return piece
-
-
 @dataclass
 class _Call:
     """A call under way, made by this side (`answer`) or by the peer (`task`)."""
 
     answer: asyncio.Future[Reply] | None = None
     task: asyncio.Task[None] | None = None
-    stream: _Stream | None = None
+    stream: IncomingStream | None = None
     sending: asyncio.Task[None] | None = None
     credit: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -329,14 +288,14 @@ class Session:
             if call.answer is not None:
                 self._end(event.call)
 
-    def _stream(self, call_id: int) -> _Stream:
+    def _stream(self, call_id: int) -> IncomingStream:
         def grant(amount: int) -> None:
             if call_id in self._calls:
                 self._inbox.grant(call_id, amount)
                 self._outbox.grant(call_id, amount)
                 self._flush_soon()
 
-        return _Stream(grant)
+        return IncomingStream(grant)
 
     # --- answering
 

@@ -1,4 +1,4 @@
-"""Encrypted links over TCP and Unix sockets: the one place that opens and accepts connections.
+"""Encrypted links over TCP and Unix sockets: opened and accepted here alone.
 
 A link does the handshake, then carries frame bodies both ways. Who can't finish the handshake
 within HANDSHAKE_SECONDS gets nothing, not even a reason; at most STRANGERS_MAX may try at once
@@ -9,17 +9,19 @@ bodies mean.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
 import logging
-import socket
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, Final, Protocol, cast
 
 from garage_lite.core.cluster.identity import NodeKey
-from garage_lite.core.disk.files import LocalFiles
-from garage_lite.core.errors import NodeError, StartupError
+from garage_lite.core.cluster.sockets import (
+    LISTEN_BACKLOG,
+    keep_alive,
+    listening_socket,
+    reason_of,
+)
+from garage_lite.core.errors import NodeError
 from garage_lite.core.ids import NodeId
 from garage_lite.core.limits import KIB
 from garage_lite.core.ports import Buffer, Entropy
@@ -49,9 +51,6 @@ SEALED_AT_ONCE: Final = 4
 CIPHER_THREADS: Final = 2
 WRITE_BUFFER_BYTES: Final = 256 * 1024
 """Sealed bytes waiting for the socket; beyond it nothing more is taken from the queues."""
-LISTEN_BACKLOG: Final = 256
-_NO_IPV6: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
-_KEEPALIVE: Final = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 6))
 
 
 class _Ciphers:
@@ -155,7 +154,7 @@ class Link(asyncio.BufferedProtocol):
             self._transport.abort()
             return
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
-        _keep_alive(self._transport.get_extra_info("socket"))
+        keep_alive(self._transport.get_extra_info("socket"))
         loop = asyncio.get_running_loop()
         self._deadline = loop.call_later(HANDSHAKE_SECONDS, self._too_slow)
         self._transport.write(self._handshake.opening)
@@ -483,88 +482,4 @@ async def _open(address: Address, make: Callable[[], Link], bind_host: str | Non
     except TimeoutError as error:
         raise Unreachable(f"can't reach the node at {address}: no answer") from error
     except OSError as error:
-        raise Unreachable(f"can't reach the node at {address}: {_reason(error)}") from error
-
-
-def listening_socket(address: Address) -> socket.socket:
-    """A bound, listening socket, for whatever protocol. StartupError says why it can't be had.
-
-    [::] takes IPv4 as well, as Garage's does (asyncio's own would not), and stands for 0.0.0.0
-    on a machine without IPv6. A Unix socket that nobody listens on any more is replaced.
-    """
-    try:
-        if isinstance(address, UnixAddress):
-            return _bind_unix(address.path)
-        try:
-            return _bind_tcp(address.host, address.port)
-        except OSError as error:
-            if address.host != "::" or error.errno not in _NO_IPV6:
-                raise
-            return _bind_tcp("0.0.0.0", address.port)
-    except OSError as error:
-        raise StartupError(f"can't listen on {address}: {_reason(error)}") from error
-
-
-def _bind_tcp(host: str, port: int) -> socket.socket:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    family, kind, protocol, _, place = found[0]
-    sock = socket.socket(family, kind, protocol)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != "::")
-        sock.bind(place)
-        return _listen(sock)
-    except OSError:
-        sock.close()
-        raise
-
-
-def _bind_unix(path: str) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        try:
-            sock.bind(path)
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE or _is_alive(path):
-                raise
-            LocalFiles().remove(path)
-            sock.bind(path)
-        return _listen(sock)
-    except OSError:
-        sock.close()
-        raise
-
-
-def _is_alive(path: str) -> bool:
-    """Whether somebody listens on a Unix socket; anything but a refusal counts as yes."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        return probe.connect_ex(path) != errno.ECONNREFUSED
-
-
-def _listen(sock: socket.socket) -> socket.socket:
-    sock.listen(LISTEN_BACKLOG)
-    sock.setblocking(False)
-    return sock
-
-
-def _keep_alive(sock: socket.socket | None) -> None:
-    """A peer that vanished without a word is noticed within about a minute and a half."""
-    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    with contextlib.suppress(OSError):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in _KEEPALIVE:
-            if hasattr(socket, name):
-                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-
-
-def _reason(error: OSError) -> str:
-    plain = {
-        errno.ECONNREFUSED: "connection refused (is it running?)",
-        errno.ENOENT: "there is no such socket (is it running?)",
-        errno.EADDRINUSE: "the address is already in use (is another node running?)",
-        errno.EADDRNOTAVAIL: "this machine does not have that address",
-        errno.EACCES: "permission denied",
-    }
-    return plain.get(error.errno or 0) or error.strerror or str(error)
+        raise Unreachable(f"can't reach the node at {address}: {reason_of(error)}") from error

@@ -12,12 +12,12 @@ import pytest
 
 from garage_lite.core.cluster import transport
 from garage_lite.core.cluster.identity import key_from_seed
+from garage_lite.core.cluster.sockets import listening_socket
 from garage_lite.core.cluster.transport import (
     Link,
     Listener,
     Unreachable,
     connect,
-    listening_socket,
 )
 from garage_lite.core.errors import StartupError
 from garage_lite.core.ports import Buffer
