@@ -16,13 +16,13 @@ from typing import Final, TypeVar
 
 from garage_lite.core.errors import CallerError, NodeError, NoSuchKey, PreconditionFailed
 from garage_lite.core.ids import VersionId
-from garage_lite.core.model.buckets import Bucket
+from garage_lite.core.model.buckets import Bucket, Permission
 from garage_lite.core.model.objects import ObjectVersion
 from garage_lite.core.store.body import PutRequest
 from garage_lite.core.store.completion import CompleteRequest, PartClaim
 from garage_lite.core.store.conditions import WriteCondition
 from garage_lite.core.store.copies import CopyRequest, Source
-from garage_lite.core.store.objects import DeleteKey
+from garage_lite.core.store.deletions import DeleteKey
 from garage_lite.core.store.uploads import CreateRequest, PartRequest
 from garage_lite.node import Node
 from tests.core.store.world import Bytes
@@ -146,7 +146,7 @@ class Client:
         operation.found = await self._run(operation, read, at)
         return operation
 
-    async def list(self, at: SimNode | None = None) -> Operation:
+    async def listing(self, at: SimNode | None = None) -> Operation:
         """All pages: the keys of the whole bucket."""
         operation = self._begin(Kind.LIST, "")
         operation.found = await self._run(operation, self._all_keys, at)
@@ -203,6 +203,50 @@ class Client:
         operation = Operation(self.name, Kind.DELETE, key, self._now(), note="abort")
         await self._run(operation, abort)
         return operation.outcome
+
+    # --- access keys
+
+    async def make_key(self, name: str) -> str | None:
+        async def make(node: Node) -> str:
+            return (await node.keys.create(name)).id
+
+        return await self._run(self._aside("make a key"), make)
+
+    async def allow(self, key: str) -> Outcome:
+        async def allow(node: Node) -> None:
+            await node.buckets.allow(self.bucket.id, key, Permission.ALL)
+
+        operation = self._aside(f"allow {key}")
+        await self._run(operation, allow)
+        return operation.outcome
+
+    async def revoke(self, key: str) -> Outcome:
+        """Takes its rights on the bucket, or the key itself."""
+        whole = self.random.random() < 0.5
+
+        async def revoke(node: Node) -> None:
+            if whole:
+                await node.keys.delete(key)
+            else:
+                await node.buckets.deny(self.bucket.id, key, Permission.ALL)
+
+        operation = self._aside(f"revoke {key}")
+        await self._run(operation, revoke)
+        return operation.outcome
+
+    async def usable_keys(self) -> list[str]:
+        """The keys that this client's node would now let read the bucket."""
+
+        async def usable(node: Node) -> list[str]:
+            bucket = node.directory.bucket_by_id(self.bucket.id)
+            keys = [key.id for key in node.directory.access_keys()]
+            return [key for key in keys if Permission.READ in bucket.permissions_of(key)]
+
+        return await self._run(self._aside("use"), usable) or []
+
+    def _aside(self, note: str) -> Operation:
+        """Something that no checker of objects looks at."""
+        return Operation(self.name, Kind.LIST, "", self._now(), note=note)
 
     # --- the rest
 

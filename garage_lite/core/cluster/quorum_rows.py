@@ -19,12 +19,14 @@ from garage_lite.core.limits import TRANSACTION_BYTES_MAX
 from garage_lite.core.model.rowkeys import stamp_of
 from garage_lite.core.quorum import Verdict
 from garage_lite.core.table.checks import Check
-from garage_lite.core.table.reading import Answer, Joined, inline_rows, join
+from garage_lite.core.table.reading import Answer, Joined, join, rows_of_version
 from garage_lite.core.table.schema import Change, Removal, Update
 
 _ROW_BYTES: Final = 32
 """What a row costs in a message besides its key and value, at most."""
 _REPAIR_BYTES_MAX: Final = TRANSACTION_BYTES_MAX // 2
+_CARRIED_MAX: Final = 1000
+"""Rows that come with a version: one, or the part lists of 10,000 parts."""
 
 
 class Stale(Exception):
@@ -114,8 +116,9 @@ class QuorumRows:
     async def _read_at(self, node: NodeId, payload: list[Any]) -> Answer:
         reply = await self._cluster.call(node, READ, payload, timeout=DEADLINE_SECONDS)
         match reply.payload:
-            case [list() as flat, bytes() | None as reach]:
-                return Answer(dict(zip(flat[::2], flat[1::2], strict=True)), reach)
+            case [list() as flat, bytes() | None as reach, list() as undecided]:
+                rows = dict(zip(flat[::2], flat[1::2], strict=True))
+                return Answer(rows, reach, tuple(undecided))
         raise StorageFailed("a peer answered a read with what is no answer")
 
     async def read(
@@ -146,10 +149,10 @@ class QuorumRows:
         """Tell those that lack rows, and those that were not asked, until each set has a quorum
         that holds them all."""
         wanted = {row.key: row for rows in joined.lacking.values() for row in rows}
-        inline = await self._inline_of(lookup, wanted.values(), answers, joined)
+        carried = await self._carried_by(lookup, wanted.values(), answers)
 
         async def send(node: NodeId) -> list[Late]:
-            for part in _parts(joined.lacking.get(node, wanted.values()), inline):
+            for part in _parts(joined.lacking.get(node, wanted.values()), carried):
                 if node == self._cluster.node:
                     await self._rows.write(part, (), Flags.MERGE)
                 else:
@@ -165,32 +168,23 @@ class QuorumRows:
         if asked.verdict() is not Verdict.DONE:
             _fail(asked)
 
-    async def _inline_of(
-        self,
-        lookup: Lookup,
-        rows: Iterable[Update],
-        answers: Mapping[NodeId, Answer],
-        joined: Joined[NodeId],
-    ) -> dict[bytes, Update | None]:
-        """By object row: the inline row that must come with it, None where it needs none. A row
-        whose bytes nobody has any more (it is being replaced) is not among them."""
-        found: dict[bytes, Update | None] = {}
-        missing: dict[bytes, bytes] = {}
+    async def _carried_by(
+        self, lookup: Lookup, rows: Iterable[Update], answers: Mapping[NodeId, Answer]
+    ) -> dict[bytes, list[Update]]:
+        """By row: those that must come with it (inline bytes, part lists). A version whose rows
+        nobody has any more (it is being replaced) is not among them."""
+        found: dict[bytes, list[Update]] = {}
         for row in rows:
-            inline = next(inline_rows({row.key: row.value}), None)
-            if inline is None:
-                found[row.key] = None
-            elif inline in joined.rows:
-                found[row.key] = Update(inline, joined.rows[inline])
-            else:
-                missing[inline] = row.key
-        for node, answer in answers.items():
-            asked = [inline for inline, key in missing.items() if key in answer.rows]
-            if not asked:
+            start, end = rows_of_version(row)
+            if not start:
+                found[row.key] = []
                 continue
-            held = await self.ask(lookup, NodeSet(0, (node,), 1), Question.GET, asked)
-            for inline, content in held[node].rows.items():
-                found[missing.pop(inline)] = Update(inline, content)
+            for node in [node for node, answer in answers.items() if row.key in answer.rows]:
+                holder = NodeSet(0, (node,), 1)
+                held = await self.ask(lookup, holder, Question.RANGE, start, end, _CARRIED_MAX)
+                if held[node].rows:
+                    found[row.key] = [Update(*each) for each in held[node].rows.items()]
+                    break
         return found
 
 
@@ -223,15 +217,14 @@ def _fail(asked: Round, late: Sequence[Late] = ()) -> NoReturn:
     raise error
 
 
-def _parts(rows: Iterable[Update], inline: Mapping[bytes, Update | None]) -> Iterable[list[Update]]:
-    """Bounded messages that carry the rows; an object row's bytes are in the same one."""
+def _parts(rows: Iterable[Update], carried: Mapping[bytes, list[Update]]) -> Iterable[list[Update]]:
+    """Bounded messages that carry the rows; what must come with a row is in the same one."""
     part: list[Update] = []
     size = 0
     for row in rows:
-        if row.key not in inline:
+        if row.key not in carried:
             continue
-        content = inline[row.key]
-        together = [row] if content is None else [row, content]
+        together = [row, *carried[row.key]]
         more = size_of(together)
         if part and size + more > _REPAIR_BYTES_MAX:
             yield part

@@ -6,7 +6,7 @@ Whatever comes from a peer is checked before it is used.
 
     rows/write: [layout version, [[key, value] | [key], ...], flags, [[rule, key, value], ...]]
                 -> [[row key, newest row key], ...]       the object rows that came late; see `Late`
-    rows/read:  [layout version, question, argument, ...] -> [[key, value, ...], reach | nil]
+    rows/read:  [layout version, question, argument, ...] -> [[key, value, ...], reach | nil, [row key, ...]]
       GET       [key, ...]
       RANGE     start, end, rows at most      rows of start <= key < end
       PREFIX    prefix                        see `View.with_prefix`; meant for few
@@ -30,7 +30,7 @@ from garage_lite.core.hlc import too_far_ahead
 from garage_lite.core.ids import BucketId
 from garage_lite.core.limits import ROWS_ANSWER_BYTES_MAX
 from garage_lite.core.model.objects import Kind, ObjectVersion, survivors
-from garage_lite.core.model.rowkeys import STAMP_BYTES, Table, inline_row, stamp_of
+from garage_lite.core.model.rowkeys import STAMP_BYTES, Table, inline_row, stamp_of, undecided_row
 from garage_lite.core.ports import Clock
 from garage_lite.core.table.checks import Check, Rule, check_all
 from garage_lite.core.table.history import history_for
@@ -116,18 +116,27 @@ class RowService:
                 self._observe(clock)
             if not new:
                 continue
-            for met, _ in self._replica.latest.with_prefix(key[:-STAMP_BYTES], 1):
-                if met != key and stamp_of(met).clock >= clock:
-                    late.append(Late(key, met))
+            met = self._newest(key[:-STAMP_BYTES])
+            if met is not None and met != key and stamp_of(met).clock >= clock:
+                late.append(Late(key, met))
+
+    def _newest(self, prefix: bytes) -> bytes | None:
+        """The key of the newest row that is here or that a ballot may have chosen."""
+        latest = self._replica.latest
+        keys = [key for key, _ in latest.with_prefix(prefix, 1)]
+        undecided = latest.with_prefix(undecided_row(prefix), 1)
+        keys += [prefix[:1] + key[1:] for key, _ in undecided]
+        return min(keys, default=None)
 
     async def _on_write(self, request: Request) -> list[Late]:
         match request.payload:
             case [int() as version, list() as changes, int() as flags, list() as checks]:
-                self._refuse_stale(version)
-                return await self.write(_changes(changes), _checks(checks), Flags(flags & 3))
+                self.refuse_stale(version)
+                return await self.write(_changes(changes), read_checks(checks), Flags(flags & 3))
         raise InvalidArgument("a peer sent what is no write")
 
-    def _refuse_stale(self, version: int) -> None:
+    def refuse_stale(self, version: int) -> None:
+        """Raises StaleLayout for a message that names a version nobody should use any more."""
         if version < self._layout.lookup.ack_floor:
             raise StaleLayout(f"layout version {version} is no longer in use")
 
@@ -168,12 +177,13 @@ class RowService:
             rows.update(zip(keys, values, strict=True))
             size += sum(map(len, keys)) + sum(map(len, values))
             if rows and (len(rows) >= most or size >= ROWS_ANSWER_BYTES_MAX):
-                return Answer(rows, next(reversed(rows)))
+                reach = next(reversed(rows))
+                return Answer(rows, reach, self._undecided(start, reach + b"\x00"))
             turn += len(keys) or _TURN_ROWS
             if turn >= _TURN_ROWS:
                 turn = 0
                 await asyncio.sleep(0)
-        return Answer(rows, None)
+        return Answer(rows, None, self._undecided(start, end))
 
     def _versions(
         self, prefix: bytes, named: list[bytes] | None, down_to: bytes, inline: bool
@@ -186,14 +196,23 @@ class RowService:
             key = inline_row(BucketId(prefix[2:34]), current.id)
             if current.kind is Kind.INLINE and (content := view.get(key)) is not None:
                 rows[key] = content
-        return Answer(rows, reach)
+        undecided = view.with_prefix(undecided_row(prefix))
+        return Answer(rows, reach, tuple(prefix[:1] + key[1:] for key, _ in undecided))
+
+    def _undecided(self, start: bytes, end: bytes) -> tuple[bytes, ...]:
+        """The object rows of a range that this replica has accepted and knows no end of."""
+        if start[0] != Table.OBJECT:
+            return ()
+        scanned = self._replica.durable.scan(undecided_row(start), undecided_row(end))
+        return tuple(start[:1] + key[1:] for keys, _ in scanned for key in keys)
 
     async def _on_read(self, request: Request) -> list[Any]:
         match request.payload:
             case [int() as version, int() as question, *arguments] if question in _QUESTIONS:
-                self._refuse_stale(version)
+                self.refuse_stale(version)
                 answer = await self.read(Question(question), *arguments)
-                return [list(chain.from_iterable(answer.rows.items())), answer.reach]
+                flat = list(chain.from_iterable(answer.rows.items()))
+                return [flat, answer.reach, answer.undecided]
         raise InvalidArgument("a peer asked what is no question")
 
 
@@ -219,7 +238,8 @@ def _changes(sent: list[Any]) -> list[Change]:
     return found
 
 
-def _checks(sent: list[Any]) -> list[Check]:
+def read_checks(sent: list[Any]) -> list[Check]:
+    """Checks as they come from a peer. Raises InvalidArgument."""
     found: list[Check] = []
     for one in sent:
         match one:

@@ -11,9 +11,11 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
+from garage_lite.core.cluster.ballot_service import BallotService
 from garage_lite.core.cluster.cluster_layout import ClusterLayout
 from garage_lite.core.cluster.peers import Cluster
 from garage_lite.core.cluster.quorum_rows import QuorumRows, Stale
+from garage_lite.core.cluster.registers import Registers
 from garage_lite.core.cluster.row_service import Flags, Question, RowService
 from garage_lite.core.disk.replica import Guard, Listener, Replica
 from garage_lite.core.errors import QuorumNotReached
@@ -44,6 +46,8 @@ _PAGE_ROWS: Final = 1_100
 _INLINE_BYTES: Final = 256 * 1024
 """Inline rows that came along with their versions, until they are read; they never change."""
 
+_SETTLE_TRIES_MAX: Final = 5
+
 Row = tuple[bytes, bytes]
 Pull = Callable[[NodeId], Awaitable[None]]
 Page = Callable[[bytes, bytes], Awaitable[tuple[list[Row], bytes | None]]]
@@ -67,6 +71,7 @@ class Tables:
         self.entropy = entropy
         self._replica = replica
         self._layout = layout
+        self._cluster = cluster
         self._here = cluster.node
         stored = replica.durable.get(_NEWEST_STAMP)
         self._bound = int.from_bytes(stored, "big") if stored else 0
@@ -75,6 +80,12 @@ class Tables:
         """This node's own rows, as its peers see them."""
         self.rows.serve(cluster.endpoints)
         self._quorum = QuorumRows(cluster, self.rows)
+        ballots = BallotService(replica, self.rows, clock, self._stamps.observe)
+        ballots.serve(cluster.endpoints)
+        self.registers = Registers(
+            cluster, layout, ballots, replica.durable, entropy, self.sure_stamp, self.catch_up
+        )
+        """What is decided by ballot."""
         self._inline = ByteCache[bytes](_INLINE_BYTES)
         self._pull: Pull | None = None
 
@@ -89,6 +100,12 @@ class Tables:
     def stamp(self, above: int = 0) -> int:
         """The next stamp of this node's hybrid clock, microseconds, greater than `above`."""
         return self._stamps.next(self.clock.now_us(), above)
+
+    async def sure_stamp(self, above: int = 0) -> int:
+        """As `stamp`, and no restart brings it back; that costs a write once a second at most."""
+        stamp = self.stamp(above)
+        await self.write(())
+        return stamp
 
     @property
     def alone(self) -> bool:
@@ -124,6 +141,7 @@ class Tables:
         *,
         checks: Sequence[Check] = (),
         deletes_only: bool = False,
+        new: bool = True,
     ) -> None:
         """Join the changes into their rows, with all they bring along; durable at a write quorum
         of each row's replicas on return. Changes with the same replicas are one record at each.
@@ -131,7 +149,8 @@ class Tables:
         `checks` hold at each replica that applies it, right before. `guard` runs against
         `latest()` of this node, and right before only where it is alone. What they raise is
         raised here, and then no quorum has applied anything. `deletes_only` lets the write use
-        the room that a full disk keeps for deletions.
+        the room that a full disk keeps for deletions. `new` False: its object rows were written
+        before, so they can't come late.
 
         Raises WrittenLate (object rows; never alone), QuorumNotReached, DiskFull; ValueError
         above TRANSACTION_BYTES_MAX.
@@ -140,12 +159,15 @@ class Tables:
         if self._stamps.newest > bound:
             bound = self._stamps.newest + _STAMP_AHEAD_US
             changes = [*changes, Update(_NEWEST_STAMP, bound.to_bytes(8, "big"))]
+        flags = Flags.DELETES if deletes_only else Flags.NONE
+        if not new:
+            flags |= Flags.MERGE
         try:
-            await self._write(changes, guard, checks, deletes_only)
+            await self._write(changes, guard, checks, flags)
         except Stale as stale:
-            await self._catch_up(stale.node)
+            await self.catch_up(stale.node)
             try:
-                await self._write(changes, guard, checks, deletes_only)
+                await self._write(changes, guard, checks, flags)
             except Stale as still:
                 raise QuorumNotReached("the cluster layout is changing") from still
         self._bound = max(bound, self._bound)
@@ -155,32 +177,33 @@ class Tables:
         changes: Sequence[Change],
         guard: Guard | None,
         checks: Sequence[Check],
-        deletes_only: bool,
+        flags: Flags,
     ) -> None:
         with self._layout.writing() as lookup:
             if self._is_alone(lookup):
                 if checks:
                     guard = _with_checks(checks, self._replica.latest, guard)
-                await self._replica.apply(changes, self.now_ms(), guard, deletes_only)
+                reserve = Flags.DELETES in flags
+                await self._replica.apply(changes, self.now_ms(), guard, reserve, alone=True)
                 return
             if guard is not None:
                 guard()
-            await self._write_parts(lookup, changes, checks, deletes_only)
+            await self._write_parts(lookup, changes, checks, flags)
 
     async def _write_parts(
         self,
         lookup: Lookup,
         changes: Sequence[Change],
         checks: Sequence[Check],
-        deletes_only: bool,
+        flags: Flags,
     ) -> None:
-        flags = Flags.DELETES if deletes_only else Flags.NONE
         local, parts = self._split(lookup, changes)
         writes = [
             self._quorum.write(lookup, sets, part, checks, flags) for sets, part in parts.items()
         ]
         if local:
-            writes.append(self._replica.apply(local, self.now_ms(), None, deletes_only))
+            reserve = Flags.DELETES in flags
+            writes.append(self._replica.apply(local, self.now_ms(), None, reserve))
         if len(writes) == 1:
             await writes[0]
             return
@@ -206,7 +229,8 @@ class Tables:
             known[place].append(change)
         return local, parts
 
-    async def _catch_up(self, node: NodeId) -> None:
+    async def catch_up(self, node: NodeId) -> None:
+        """Learn the layout by which `node` found this node's one too old. Raises Unavailable."""
         if self._pull is None:
             raise QuorumNotReached("the cluster layout is changing")
         await self._pull(node)
@@ -226,6 +250,10 @@ class Tables:
             value = (await self._read(key, Question.GET, [key])).rows.get(key)
         return None if value == b"" and table in EMPTY_IS_REMOVED else value
 
+    async def get_latest(self, key: bytes) -> bytes | None:
+        """As `get`, to decide a write on: on a node alone also what is not yet durable."""
+        return self._replica.latest.get(key) if self.alone else await self.get(key)
+
     async def with_prefix(self, prefix: bytes) -> list[Row]:
         """The rows whose key without its table's suffix is `prefix`, ascending; meant for few."""
         if self._is_here(prefix):
@@ -243,6 +271,7 @@ class Tables:
         keys = None if named is None else list(named)
         inline = not self._holds(prefix)
         down_to = b""
+        tries = 0
         while True:
             joined = await self._read(prefix, Question.VERSIONS, prefix, keys, down_to, inline)
             rows = sorted(row for row in joined.rows.items() if row[0][0] == Table.OBJECT)
@@ -250,6 +279,9 @@ class Tables:
                 if key[0] == Table.INLINE and self._inline.get(key) is None:
                     self._inline.put(key, value, len(value))
             current = _current(prefix, rows)
+            if any(row < current for row in joined.undecided):
+                tries = await self._settle({prefix}, tries)
+                continue
             if joined.reach is None or current <= joined.reach:
                 return rows
             down_to = current
@@ -263,9 +295,21 @@ class Tables:
 
     async def _page(self, start: bytes, end: bytes) -> tuple[list[Row], bytes | None]:
         """The rows from `start` on, and where to read on."""
-        joined = await self._read(start, Question.RANGE, start, end, _PAGE_ROWS)
+        tries = 0
+        while True:
+            joined = await self._read(start, Question.RANGE, start, end, _PAGE_ROWS)
+            if not joined.undecided:
+                break
+            tries = await self._settle({row[:-STAMP_BYTES] for row in joined.undecided}, tries)
         rows = sorted(joined.rows.items())
         return rows, None if joined.reach is None else joined.reach + b"\x00"
+
+    async def _settle(self, registers: Iterable[bytes], tries: int) -> int:
+        """Finish what a read met undecided, for the read to begin again; returns how often."""
+        if tries == _SETTLE_TRIES_MAX:
+            raise QuorumNotReached("a conditional write stays undecided")
+        await asyncio.gather(*(self.registers.settle(register) for register in registers))
+        return tries + 1
 
     async def _counter(self, key: bytes) -> bytes:
         async def ask(lookup: Lookup) -> bytes:
@@ -300,11 +344,19 @@ class Tables:
         try:
             return await ask(self._layout.lookup)
         except Stale as stale:
-            await self._catch_up(stale.node)
+            await self.catch_up(stale.node)
         try:
             return await ask(self._layout.lookup)
         except Stale as still:
             raise QuorumNotReached("the cluster layout is changing") from still
+
+    def leads(self, key: bytes) -> bool:
+        """Whether this node is the first, of those it can reach, that hold the row: what any one
+        of them can do for all is its work."""
+        if self.alone:
+            return True
+        holders = _readers(self._layout.lookup, key).nodes
+        return next((node for node in holders if self._cluster.is_up(node)), None) == self._here
 
     def _is_here(self, key: bytes) -> bool:
         """Whether this node's own rows are all that is to be read."""
@@ -316,6 +368,7 @@ class Tables:
     async def close(self) -> None:
         """Give up what is under way to slow nodes. Write down the newest stamp, so that a restart
         does not run ahead of the clock."""
+        await self.registers.close()
         await self._quorum.close()
         newest = self._stamps.newest
         if newest and newest != self._bound:

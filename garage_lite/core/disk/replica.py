@@ -51,14 +51,23 @@ class Replica:
         self._listeners.append(listener)
 
     async def apply(
-        self, changes: Sequence[Change], now_ms: int, guard: Guard | None, deletes_only: bool
+        self,
+        changes: Sequence[Change],
+        now_ms: int,
+        guard: Guard | None,
+        deletes_only: bool,
+        *,
+        alone: bool = False,
     ) -> None:
-        """Durable on return. Raises what `guard` raises, DiskFull, StorageFailed, Unavailable;
-        then nothing has changed, except after StorageFailed (unknown)."""
+        """Durable on return. `alone`: no other node holds any of these rows.
+
+        Raises what `guard` raises, DiskFull, StorageFailed, Unavailable; then nothing has changed,
+        except after StorageFailed (unknown).
+        """
         await self._store.room()
         if guard is not None:
             guard()
-        rows = plan_changes(changes, self.latest, now_ms)
+        rows = plan_changes(changes, self.latest, now_ms, alone=alone)
         if not rows:
             return
         # What is on its way to the log can't be called back: whoever listens must hear of it even

@@ -15,6 +15,7 @@ from typing import Any, Final
 from garage_lite.core.codec import decode, encode, row_decoder
 from garage_lite.core.ids import DataId
 from garage_lite.core.model.objects import Checksum, ChecksumType, Encryption, ObjectMeta
+from garage_lite.core.model.rowkeys import Stamp
 
 TAG = 1
 
@@ -45,20 +46,24 @@ class Completed:
     etag: bytes
     parts: int
     parts_digest: bytes
-    """BLAKE3 of the part list that was asked for: only the same request gets the same answer."""
+    """BLAKE3 of the part list that was asked for: only the same request gets the same answer.
+    Empty where only the version was met."""
     checksum: Checksum | None
     at_ms: int
+    stamp: Stamp
+    """Of the version that the upload became."""
 
     def pack(self) -> list[Any]:
         checksum = self.checksum.pack() if self.checksum else None
-        return [self.etag, self.parts, self.parts_digest, checksum, self.at_ms]
+        head = [self.etag, self.parts, self.parts_digest, checksum, self.at_ms]
+        return [*head, list(self.stamp)]
 
     @classmethod
     def unpack(cls, data: list[Any] | None) -> Completed | None:
         if data is None:
             return None
-        etag, parts, digest, checksum, at_ms = data
-        return cls(etag, parts, digest, Checksum.unpack(checksum), at_ms)
+        etag, parts, digest, checksum, at_ms, stamp = data
+        return cls(etag, parts, digest, Checksum.unpack(checksum), at_ms, Stamp(*stamp))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +114,15 @@ class Upload:
 
     def merge(self, other: Upload) -> Upload:
         """The further state wins; copies differ in nothing else but by a fault."""
-        return max(self, other, key=lambda upload: (upload.state, upload.encode()))
+        return max(
+            self,
+            other,
+            key=lambda upload: (upload.state, upload.knows_request, upload.encode()),
+        )
+
+    @property
+    def knows_request(self) -> bool:
+        return self.completed is not None and self.completed.parts_digest != b""
 
     def after(self, event: str) -> Upload | None:
         """The upload after an event of `NEXT`, or None where it is refused."""

@@ -6,9 +6,10 @@ as the block_ref rows of its blocks and before their files, so that whatever an 
 has left behind can be found from its data id: an upload writes pages of one block as it goes, a
 copy (which knows all blocks) full ones. A block_ref row is what keeps a block.
 
-While data is being written a `pending` row owns it: written before the first reference, removed
-in the record that makes the data part of a version or of an upload. Pending data whose lease ran
-out is fenced, then removed.
+While data is being written a `pending` row owns it, done in the record that makes the data part
+of a version or of an upload. Pending data whose lease ran out is fenced, then removed: a replica
+where it is done refuses the fence, one that holds the fence refuses what would make it part of
+something. So `removed` comes only where no quorum can have it done, and beats that.
 """
 
 from __future__ import annotations
@@ -106,20 +107,30 @@ class Pending:
     writer: NodeId
     boot: bytes
     """Random id of the writer's run: after its restart nobody will finish this."""
+    owner: bytes = b""
+    """Once done: what it is part of, an object's prefix or the key of a part's row."""
+
+    @classmethod
+    def done(cls, owner: bytes) -> Pending:
+        """The same whoever says it."""
+        return cls(PendingState.DONE, 0, NodeId(b""), b"", owner)
 
     def encode(self) -> bytes:
-        return encode(TAG, [int(self.state), self.lease_until_ms, self.writer, self.boot])
+        head = [int(self.state), self.lease_until_ms, self.writer, self.boot]
+        return encode(TAG, [*head, self.owner])
 
     @classmethod
     @row_decoder
     def decode(cls, data: bytes) -> Pending:
-        state, lease, writer, boot = decode(data, TAG)
-        return cls(PendingState(state), lease, NodeId(writer), boot)
+        state, lease, writer, boot, owner = decode(data, TAG)
+        return cls(PendingState(state), lease, NodeId(writer), boot, owner)
 
     def merge(self, other: Pending) -> Pending:
         """The further state wins, then the later lease."""
         return max(
-            self, other, key=lambda row: (row.state, row.lease_until_ms, row.writer, row.boot)
+            self,
+            other,
+            key=lambda row: (row.state, row.lease_until_ms, row.writer, row.boot, row.owner),
         )
 
 

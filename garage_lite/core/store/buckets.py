@@ -54,6 +54,7 @@ from garage_lite.core.store.bucket_rows import (
 from garage_lite.core.store.edits import write_edit
 from garage_lite.core.store.listing import Listing
 from garage_lite.core.store.names import check_bucket_name
+from garage_lite.core.store.versions import counted
 from garage_lite.core.table.schema import Update, View
 
 Setting = Literal["website", "cors", "lifecycle", "quotas"]
@@ -291,8 +292,7 @@ class Buckets:
 
     async def counters(self, bucket_id: BucketId) -> Counters:
         """What the bucket holds."""
-        row = await self._tables.get(counter_row(bucket_id))
-        return Counters() if row is None else Counters.decode(row)
+        return await counted(self._tables, bucket_id)
 
     async def cleanup_incomplete_uploads(
         self, bucket_id: BucketId, older_than_ms: int, abort: AbortUpload

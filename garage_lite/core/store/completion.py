@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from blake3 import blake3
 
+from garage_lite.core.cluster.tables import Tables
 from garage_lite.core.errors import (
     BadDigest,
     EntityTooLarge,
@@ -27,6 +28,7 @@ from garage_lite.core.errors import (
     InvalidPartOrder,
     NoSuchUpload,
     NotAllowedHere,
+    OperationAborted,
 )
 from garage_lite.core.ids import BucketId, VersionId
 from garage_lite.core.limits import OBJECT_BYTES_MAX
@@ -35,13 +37,16 @@ from garage_lite.core.model.objects import (
     NULL_VERSION_ID,
     Checksum,
     ChecksumType,
+    Floor,
     Kind,
     ObjectMeta,
     ObjectVersion,
 )
 from garage_lite.core.model.rowkeys import (
+    Stamp,
     after_prefix,
     object_prefix,
+    object_row,
     part_list_row,
     part_number_of,
     parts_prefix,
@@ -53,6 +58,7 @@ from garage_lite.core.store.conditions import WriteCondition
 from garage_lite.core.store.digests import combine, combines, composite
 from garage_lite.core.store.versions import decoded, publish, unplaced
 from garage_lite.core.store.writing import Storage
+from garage_lite.core.table.checks import Check, Rule, parts_not_replaced
 from garage_lite.core.table.schema import Update, View
 
 Rows = list[tuple[bytes, bytes]]
@@ -91,11 +97,8 @@ class CompleteResult:
     checksum: Checksum | None
 
 
-class _PartsChanged(Exception):
-    """A part was uploaded again between the look at the parts and the write."""
-
-
 _ETAG_BYTES_MAX: Final = 64
+_ATTEMPTS_MAX: Final = 16
 
 
 async def complete(storage: Storage, request: CompleteRequest) -> CompleteResult:
@@ -105,56 +108,67 @@ async def complete(storage: Storage, request: CompleteRequest) -> CompleteResult
     EntityTooSmall, EntityTooLarge, BadDigest, NotAllowedHere (the size is not as announced),
     PreconditionFailed, NoSuchKey, QuotaExceeded: then the upload is as it was.
     """
+    tables = storage.tables
     wanted = _digest_of(request.parts)
     row = upload_row(request.bucket.id, request.key, request.upload_id)
-    while True:
-        upload = stored_upload(storage.tables.latest(), row)
+    prefix = parts_prefix(request.bucket.id, request.upload_id)
+    for _ in range(_ATTEMPTS_MAX):
+        upload, rows = await asyncio.gather(stored_upload(tables, row), _rows_now(tables, prefix))
         if upload.state is UploadState.COMPLETED:
-            return await _answer_again(storage, request, upload, wanted)
-        rows = _rows_now(storage.tables.latest(), request.bucket.id, request.upload_id)
+            answer = await _answer_again(storage, request, upload, wanted)
+            if answer is not None:
+                return answer
         # Ten thousand parts take a while: others go on meanwhile.
-        entries, lists = await asyncio.get_running_loop().run_in_executor(
+        planned = await asyncio.get_running_loop().run_in_executor(
             storage.pool, _planned, request, rows
         )
+        entries = planned.entries
         _check_sizes(entries, storage.options.part_bytes_min, request.size)
         version = _version(storage, request, upload, entries)
+        stamp = _stamp(storage, request, upload)
         done = Completed(
-            version.etag, len(entries), wanted, version.meta.checksum, storage.tables.now_ms()
+            version.etag, len(entries), wanted, version.meta.checksum, tables.now_ms(), stamp
         )
         after = replace(upload, state=UploadState.COMPLETED, completed=done)
-        changes = [Update(row, after.encode()), *lists]
 
-        def check(upload: Upload = upload, rows: Rows = rows) -> None:
-            view = storage.tables.latest()
-            if stored_upload(view, row) != upload:
-                raise _PartsChanged
-            if _rows_now(view, request.bucket.id, request.upload_id) != rows:
-                raise _PartsChanged
+        def check(rows: Rows = rows) -> None:
+            if _rows_in(tables.latest(), prefix) != rows:
+                raise OperationAborted
 
         try:
             placed = await publish(
-                storage.tables,
+                tables,
                 request.bucket,
                 request.key,
                 version,
-                changes,
+                [Update(row, after.encode()), *planned.lists],
                 condition=request.guard,
-                guard=check,
+                checks=[Check(Rule.COMPLETABLE, row, stamp.text.encode()), planned.current],
+                guard=check if tables.alone else None,
+                stamp=stamp,
             )
-        except _PartsChanged:
-            continue
+        except (OperationAborted, NoSuchUpload):
+            continue  # a part was uploaded again meanwhile, or somebody else was faster
         return CompleteResult(
             placed.version_id, placed.etag_text, placed.parts, version.meta.checksum
         )
+    raise OperationAborted
 
 
-def stored_upload(view: View, row: bytes) -> Upload:
+async def stored_upload(tables: Tables, row: bytes) -> Upload:
     """The upload of a row, open or completed. Raises NoSuchUpload."""
-    stored = view.get(row)
+    stored = await tables.get_latest(row)
     upload = Upload.decode(stored) if stored is not None else None
     if upload is None or upload.state not in (UploadState.OPEN, UploadState.COMPLETED):
         raise NoSuchUpload
     return upload
+
+
+def _stamp(storage: Storage, request: CompleteRequest, upload: Upload) -> Stamp:
+    """That of the version; one that did not get far is finished as it was begun."""
+    if upload.completed is not None:
+        return upload.completed.stamp
+    return Stamp(storage.tables.stamp(), 0, request.upload_id)
 
 
 def _digest_of(parts: Sequence[PartClaim]) -> bytes:
@@ -172,47 +186,64 @@ def _bare(etag: str) -> str:
 
 async def _answer_again(
     storage: Storage, request: CompleteRequest, upload: Upload, wanted: bytes
-) -> CompleteResult:
+) -> CompleteResult | None:
+    """None where it is not sure that the version has a quorum: then it is written once more."""
     done = upload.completed
-    if done is None or done.parts_digest != wanted:
+    if done is None or done.parts_digest not in (wanted, b""):
         raise NoSuchUpload
-    version_id = await _version_id(storage, request)
+    prefix = object_prefix(request.bucket.id, request.key)
+    rows = await storage.tables.versions(prefix, [object_row(prefix, done.stamp)])
+    versions = decoded(rows)
+    mine = [version for version in versions if version.id == request.upload_id]
+    newer = any(v.floor is Floor.ALL and v.stamp > done.stamp for v in versions)
+    if not (mine or newer or storage.tables.alone):
+        return None
+    version_id = mine[0].version_id if mine else NULL_VERSION_ID
     return CompleteResult(version_id, f"{done.etag.hex()}-{done.parts}", done.parts, done.checksum)
 
 
-async def _version_id(storage: Storage, request: CompleteRequest) -> str:
-    """Of the version that the upload became; read down to it, most often the newest."""
-    prefix = object_prefix(request.bucket.id, request.key)
-    async for keys, values in storage.tables.scan(prefix, after_prefix(prefix)):
-        for version in decoded(zip(keys, values, strict=True)):
-            if version.id == request.upload_id:
-                return version.version_id
-    return NULL_VERSION_ID
-
-
-def _rows_now(view: View, bucket: BucketId, upload: VersionId) -> Rows:
-    prefix = parts_prefix(bucket, upload)
+async def _rows_now(tables: Tables, prefix: bytes) -> Rows:
+    if tables.alone:
+        return _rows_in(tables.latest(), prefix)
     rows: Rows = []
-    for keys, values in view.scan(prefix, after_prefix(prefix)):
+    async for keys, values in tables.scan(prefix, after_prefix(prefix)):
         rows += zip(keys, values, strict=True)
     return rows
 
 
-def _planned(request: CompleteRequest, rows: Rows) -> tuple[list[PartEntry], list[Update]]:
-    """The parts that are wanted, and the rows that will list them."""
-    entries = _chosen(request.parts, rows)
-    return entries, _part_lists(request.bucket.id, request.upload_id, entries)
+def _rows_in(view: View, prefix: bytes) -> Rows:
+    rows: Rows = []
+    for keys, values in view.scan(prefix, after_prefix(prefix)):
+        rows += [row for row in zip(keys, values, strict=True) if row[1]]
+    return rows
 
 
-def _chosen(claims: Sequence[PartClaim], rows: Rows) -> list[PartEntry]:
-    """The parts the client lists, as they are stored. Raises InvalidPart, InvalidPartOrder."""
+class _Planned(NamedTuple):
+    """The parts that are wanted, the rows that will list them, and that no part is replaced."""
+
+    entries: list[PartEntry]
+    lists: list[Update]
+    current: Check
+
+
+def _planned(request: CompleteRequest, rows: Rows) -> _Planned:
+    newest: dict[int, tuple[bytes, bytes]] = {}
+    for key, value in rows:
+        newest.setdefault(part_number_of(key), (key, value))  # the newest of a number comes first
+    entries = _chosen(request.parts, {number: value for number, (_, value) in newest.items()})
+    prefix = parts_prefix(request.bucket.id, request.upload_id)
+    keys = [newest[entry.number][0] for entry in entries]
+    lists = _part_lists(request.bucket.id, request.upload_id, entries)
+    return _Planned(entries, lists, parts_not_replaced(prefix, keys))
+
+
+def _chosen(claims: Sequence[PartClaim], stored: Mapping[int, bytes]) -> list[PartEntry]:
+    """The parts the client lists, from those stored by number. Raises InvalidPart,
+    InvalidPartOrder."""
     if not claims:
         raise InvalidArgument("You must specify at least one part.")
     if any(one.number >= two.number for one, two in zip(claims, claims[1:], strict=False)):
         raise InvalidPartOrder
-    stored: dict[int, bytes] = {}
-    for key, value in rows:
-        stored.setdefault(part_number_of(key), value)  # the newest of a number comes first
     entries = []
     for claim in claims:
         if claim.number not in stored:

@@ -147,7 +147,7 @@ class Copies:
                 )
         if end - start > PUT_BYTES_MAX:
             raise NotAllowedHere(_TOO_LARGE)
-        self._uploads.find(request.bucket.id, request.key, request.upload_id)
+        await self._uploads.find(request.bucket.id, request.key, request.upload_id)
         stream = await self._read(request.source, source, start, end)
         async with aclosing(stream):
             body = _StreamBody(stream, end - start, None)

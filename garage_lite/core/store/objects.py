@@ -8,10 +8,9 @@ last write.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
-from typing import Final, NamedTuple
+from typing import Final
 
-from garage_lite.core.errors import CallerError, PreconditionFailed
+from garage_lite.core.errors import CallerError
 from garage_lite.core.ids import VERSION_ID_BYTES, BucketId, DataId, VersionId
 from garage_lite.core.model.buckets import Bucket, Versioning
 from garage_lite.core.model.objects import (
@@ -23,52 +22,29 @@ from garage_lite.core.model.objects import (
     survivors,
 )
 from garage_lite.core.model.rowkeys import (
-    Stamp,
     inline_row,
     object_prefix,
-    object_row,
 )
 from garage_lite.core.store.body import Body, PutRequest
 from garage_lite.core.store.conditions import WriteCondition, check_write
+from garage_lite.core.store.deletions import DeleteKey, DeleteResult, delete_many
 from garage_lite.core.store.digests import MD5, Digests
 from garage_lite.core.store.encryption import Cipher, CustomerKey, check_key, new_encryption
 from garage_lite.core.store.reading import ByteStream, PlacedPart, parts_of, read_version
 from garage_lite.core.store.versions import (
     FLOORS,
-    Overtaken,
     check_quota,
+    counted,
     decoded,
     find,
     has_quotas,
     publish,
-    row_of,
     unplaced,
-    with_id,
 )
 from garage_lite.core.store.writing import Storage
-from garage_lite.core.table.history import rows_that_decide
-from garage_lite.core.table.schema import Update, View
+from garage_lite.core.table.schema import Update
 
 ETAG_BYTES: Final = 16
-_BATCH_KEYS: Final = 64
-"""Keys deleted in one record: decided and planned at one go, so few enough that others need not
-wait, and far below TRANSACTION_BYTES_MAX even for the longest keys (a marker, what that removes,
-a reminder to forget: 4 rows of up to 2.2 KiB each)."""
-
-
-class DeleteKey(NamedTuple):
-    key: bytes
-    version_id: str | None = None
-    condition: WriteCondition | None = None
-
-
-class DeleteResult(NamedTuple):
-    """What became of a key. All defaults: nothing was there, or nothing a client knows of."""
-
-    version_id: str | None = None
-    """The version that was removed, or the delete marker that was made; None: unversioned."""
-    delete_marker: bool = False
-    """Whether `version_id` is a delete marker, made or removed."""
 
 
 class Objects:
@@ -177,7 +153,7 @@ class Objects:
             size,
             floor=FLOORS[Versioning(request.bucket.versioning.value)],
         )
-        check_quota(request.bucket, self._tables.durable(), alive, version)
+        check_quota(request.bucket, await counted(self._tables, request.bucket.id), alive, version)
 
     async def _first_chunks(self, body: Body) -> tuple[list[bytes], bool]:
         """Chunks up to the inline limit; whether the body ended there."""
@@ -251,82 +227,4 @@ class Objects:
         self, bucket: Bucket, keys: Sequence[DeleteKey]
     ) -> list[DeleteResult | CallerError]:
         """Delete several keys, many in one write; the result of each, in order."""
-        results: list[DeleteResult | CallerError] = []
-        for at in range(0, len(keys), _BATCH_KEYS):
-            results += await self._delete_batch(bucket, keys[at : at + _BATCH_KEYS])
-        return results
-
-    async def _delete_batch(
-        self, bucket: Bucket, keys: Sequence[DeleteKey]
-    ) -> list[DeleteResult | CallerError]:
-        """Unconditional deletes are ordered by their stamp; what was decided on a condition is
-        decided again when something came between."""
-        while True:
-            view = self._tables.latest()
-            changes: list[Update] = []
-            results: list[DeleteResult | CallerError] = []
-            judged: dict[bytes, list[tuple[bytes, bytes]]] = {}
-            for wanted in keys:
-                prefix = object_prefix(bucket.id, wanted.key)
-                rows = rows_that_decide(view, prefix, row_of(prefix, wanted.version_id or ""))
-                if wanted.condition is not None:
-                    judged[prefix] = rows_that_decide(view, prefix)
-                try:
-                    update, result = self._decide(bucket, wanted, prefix, rows)
-                except CallerError as error:
-                    results.append(error)
-                    continue
-                results.append(result)
-                if update is not None:
-                    changes.append(update)
-            if not changes:
-                return results
-
-            def check(
-                judged: dict[bytes, list[tuple[bytes, bytes]]] = judged, view: View = view
-            ) -> None:
-                if any(rows_that_decide(view, p) != rows for p, rows in judged.items()):
-                    raise Overtaken
-
-            try:
-                await self._tables.write(changes, check if judged else None, deletes_only=True)
-            except Overtaken:
-                continue
-            return results
-
-    def _decide(
-        self,
-        bucket: Bucket,
-        wanted: DeleteKey,
-        prefix: bytes,
-        rows: list[tuple[bytes, bytes]],
-    ) -> tuple[Update | None, DeleteResult]:
-        versions = decoded(rows)
-        alive = survivors(versions)
-        current = alive[0] if alive else None
-        hidden = current is not None and not current.has_data and not current.is_tombstone
-        if hidden and wanted.condition is not None and wanted.condition.if_match is not None:
-            raise PreconditionFailed(condition="If-Match")
-        check_write(wanted.condition, current)
-        if wanted.version_id is not None:
-            version = with_id(rows, wanted.version_id)
-            if version is None:
-                return None, DeleteResult(wanted.version_id)
-            gone = replace(version, removed=True).encode()
-            row = Update(object_row(prefix, version.stamp), gone)
-            return row, DeleteResult(wanted.version_id, not version.has_data)
-        versioning = Versioning(bucket.versioning.value)
-        if versioning is Versioning.OFF and not (alive and alive[0].has_data):
-            return None, DeleteResult()
-        clock = self._tables.stamp(versions[0].stamp.clock if versions else 0)
-        marker = ObjectVersion(
-            stamp=Stamp(clock, 0, VersionId(self._tables.entropy.token(VERSION_ID_BYTES))),
-            kind=Kind.DELETE_MARKER,
-            mtime_ms=self._tables.now_ms(),
-            null=versioning is not Versioning.ENABLED,
-            floor=FLOORS[versioning],
-        )
-        row = Update(object_row(prefix, marker.stamp), marker.encode())
-        if versioning is Versioning.OFF:
-            return row, DeleteResult()
-        return row, DeleteResult(marker.version_id, delete_marker=True)
+        return await delete_many(self._tables, bucket, keys)

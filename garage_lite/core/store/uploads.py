@@ -7,7 +7,6 @@ upload. Completion is in `completion.py`, listing in `upload_pages.py`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 from garage_lite.core.errors import AccessDenied, InvalidArgument, NoSuchUpload, NotAllowedHere
 from garage_lite.core.ids import VERSION_ID_BYTES, BucketId, DataId, VersionId
@@ -34,6 +33,7 @@ from garage_lite.core.store.upload_pages import (
     list_uploads,
 )
 from garage_lite.core.store.writing import Storage
+from garage_lite.core.table.checks import Check, Rule
 from garage_lite.core.table.schema import Update
 
 
@@ -134,15 +134,12 @@ class Uploads:
         await self._tables.write([Update(row, upload.encode())])
         return upload_id, upload
 
-    def find(self, bucket: BucketId, key: bytes, upload_id: VersionId) -> Upload:
+    async def find(self, bucket: BucketId, key: bytes, upload_id: VersionId) -> Upload:
         """An upload that takes parts. Raises NoSuchUpload."""
-        upload = stored_upload(self._tables.latest(), upload_row(bucket, key, upload_id))
+        upload = await stored_upload(self._tables, upload_row(bucket, key, upload_id))
         if upload.state is not UploadState.OPEN:
             raise NoSuchUpload
         return upload
-
-    def _check_open(self, bucket: BucketId, key: bytes, upload_id: VersionId) -> None:
-        self.find(bucket, key, upload_id)
 
     async def put_part(self, request: PartRequest) -> Part:
         """Store a part, in place of one with the same number; durable on return.
@@ -151,14 +148,13 @@ class Uploads:
         `Objects.put`: then nothing of this part is left behind.
         """
         bucket, upload_id = request.bucket.id, request.upload_id
-        upload = self.find(bucket, request.key, upload_id)
+        upload = await self.find(bucket, request.key, upload_id)
         data = DataId(self._tables.entropy.token(VERSION_ID_BYTES))
         encryption = upload.meta.encryption
         cipher = _part_cipher(encryption, request.customer_key, data)
         algorithm = upload.checksum_algorithm
         digests = request.body.digests | ({algorithm} if algorithm else frozenset())
         async with self._storage.attempt(bucket, data, digests, cipher) as attempt:
-            await attempt.begin()
             while chunk := await request.body.read():
                 await attempt.add(chunk)
             results = await attempt.end()
@@ -174,10 +170,8 @@ class Uploads:
             part = Part(data, attempt.size, etag, self._tables.now_ms(), checksum)
             stamp = Stamp(self._tables.stamp(), 0, VersionId(data))
             row = part_row(bucket, upload_id, request.number, stamp)
-            await attempt.commit(
-                [Update(row, part.encode())],
-                partial(self._check_open, bucket, request.key, upload_id),
-            )
+            is_open = Check(Rule.UPLOAD_OPEN, upload_row(bucket, request.key, upload_id))
+            await attempt.commit([Update(row, part.encode())], checks=[is_open])
         return part
 
     async def complete(self, request: CompleteRequest) -> CompleteResult:
@@ -187,22 +181,19 @@ class Uploads:
     async def abort(self, bucket: BucketId, key: bytes, upload_id: VersionId) -> None:
         """End an upload; its parts go. Raises NoSuchUpload, where it was completed too."""
         row = upload_row(bucket, key, upload_id)
-
-        def step(event: str) -> Upload:
-            stored = self._tables.latest().get(row)
-            upload = Upload.decode(stored) if stored is not None else None
-            after = upload.after(event) if upload is not None else None
-            if after is None or (upload and upload.state is UploadState.REMOVED):
-                raise NoSuchUpload
-            return after
-
-        def check(event: str) -> None:
-            step(event)
-
+        stored = await self._tables.get_latest(row)
+        upload = Upload.decode(stored) if stored is not None else None
+        if upload is None or upload.state is UploadState.REMOVED:
+            raise NoSuchUpload
         for event in ("fence", "remove"):
-            after = step(event)
-            update = Update(row, after.encode())
-            await self._tables.write([update], partial(check, event), deletes_only=True)
+            upload = upload.after(event)
+            if upload is None:
+                raise NoSuchUpload
+            await self._tables.write(
+                [Update(row, upload.encode())],
+                checks=[Check(Rule.NOT_COMPLETED, row)],
+                deletes_only=True,
+            )
 
     async def list_parts(
         self,
@@ -213,7 +204,7 @@ class Uploads:
         limit: int = LIST_KEYS_MAX,
     ) -> PartsPage:
         """The parts numbered above `marker`. Raises NoSuchUpload."""
-        page = PartsPage(self.find(bucket, key, upload_id))
+        page = PartsPage(await self.find(bucket, key, upload_id))
         await list_parts(self._tables, bucket, upload_id, page, marker, limit)
         return page
 

@@ -1,7 +1,8 @@
 """The versions of one key: finding the current one, and making a new one current.
 
-Readers see durable rows. A new version is decided in the guard of its write, against the
-writers' view: conditions and quotas hold at the moment the write takes its place.
+Readers see durable rows. On a node alone a new version is decided in the guard of its write,
+against the writers' view: conditions and quotas hold at the moment the write takes its place. In a
+cluster no single replica can tell: quotas are asked before the write, conditions by a ballot.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
 
+from garage_lite.core.cluster.quorum_rows import WrittenLate
 from garage_lite.core.cluster.tables import Tables
 from garage_lite.core.errors import (
     KeyIsDeleted,
-    NoSuchBucket,
     NoSuchKey,
     NoSuchVersion,
+    NotImplementedHere,
     QuotaExceeded,
 )
 from garage_lite.core.ids import BucketId, VersionId
@@ -24,15 +26,14 @@ from garage_lite.core.model.counters import Counters
 from garage_lite.core.model.objects import Floor, ObjectVersion, survivors
 from garage_lite.core.model.rowkeys import (
     Stamp,
-    Table,
     counter_row,
-    everywhere_row,
     object_prefix,
     object_row,
     stamp_from_text,
     stamp_of,
 )
 from garage_lite.core.store.conditions import WriteCondition, check_write
+from garage_lite.core.table.checks import Check, bucket_exists
 from garage_lite.core.table.history import rows_that_decide
 from garage_lite.core.table.schema import Change, Update, View
 
@@ -49,7 +50,9 @@ FLOORS: Final = {
 class Write(Protocol):
     """`Tables.write`, or something that adds to it."""
 
-    def __call__(self, changes: Sequence[Change], guard: Guard | None, /) -> Awaitable[None]: ...
+    def __call__(
+        self, changes: Sequence[Change], guard: Guard | None, /, *, checks: Sequence[Check]
+    ) -> Awaitable[None]: ...
 
 
 class Overtaken(Exception):
@@ -116,10 +119,17 @@ def has_quotas(bucket: Bucket) -> bool:
     return any(limit is not None for limit in bucket.quotas.value or ())
 
 
+async def counted(tables: Tables, bucket: BucketId) -> Counters:
+    """What the bucket holds, as far as its owners have counted."""
+    row = await tables.get(counter_row(bucket))
+    return Counters() if row is None else Counters.decode(row)
+
+
 def check_quota(
-    bucket: Bucket, view: View, alive: Sequence[ObjectVersion], new: ObjectVersion
+    bucket: Bucket, held: Counters, alive: Sequence[ObjectVersion], new: ObjectVersion
 ) -> None:
-    """Whether the bucket may hold `new` in place of what it removes. Raises QuotaExceeded.
+    """Whether the bucket, which holds `held`, may hold `new` in place of what it removes. Raises
+    QuotaExceeded.
 
     `alive`: the survivors of the key. Only an increase is refused, so that a bucket above a
     lowered quota can still be cleaned up by overwriting.
@@ -127,26 +137,17 @@ def check_quota(
     if not has_quotas(bucket):
         return
     size_max, objects_max = bucket.quotas.value
-    stored = view.get(counter_row(bucket.id))
-    counted = Counters.decode(stored) if stored is not None else Counters()
     freed = sum(
         version.size
         for version in alive
         if new.floor is Floor.ALL or (new.floor is Floor.NULL and version.null)
     )
     more = new.size - freed
-    if size_max is not None and more > 0 and counted.total_bytes + more > size_max:
+    if size_max is not None and more > 0 and held.total_bytes + more > size_max:
         raise QuotaExceeded(f"The bucket may hold {size_max} bytes; this would exceed it.")
     is_new = not (alive and alive[0].has_data)
-    if objects_max is not None and is_new and counted.objects + 1 > objects_max:
+    if objects_max is not None and is_new and held.objects + 1 > objects_max:
         raise QuotaExceeded(f"The bucket may hold {objects_max} objects; this would exceed it.")
-
-
-def check_bucket(view: View, bucket: BucketId) -> None:
-    """Raises NoSuchBucket where the bucket is deleted."""
-    row = view.get(everywhere_row(Table.BUCKET, bucket))
-    if row is None or Bucket.decode(bucket, row).deleted:
-        raise NoSuchBucket
 
 
 async def publish(
@@ -158,17 +159,21 @@ async def publish(
     *,
     write: Write | None = None,
     condition: WriteCondition | None = None,
+    checks: Sequence[Check] = (),
     guard: Guard | None = None,
+    stamp: Stamp | None = None,
 ) -> ObjectVersion:
     """Make `version` (with an `unplaced` stamp) the current one; durable on return.
 
     What it removes below itself follows the bucket's versioning. `changes` ride in the same
-    write, `guard` is asked first. A write that reads nothing is ordered by its stamp alone; one
-    that was decided on what is there must come after it, so it is stamped anew when another was
-    faster.
+    write. `checks` hold at every replica that applies it; `guard` is what more can be asked where
+    this node is alone. A write that reads nothing is ordered by its stamp alone; one that was
+    decided on what is there must come after it, so it is stamped anew when another was faster. So
+    is one that came late to too many replicas (a clock was behind), and then it names the one it
+    stands for. `stamp`: a new one to begin with, where `changes` speak of it.
 
-    Raises PreconditionFailed, NoSuchKey, QuotaExceeded, and what `write` and `guard` raise; then
-    nothing has changed. What took long (it has a `write` or `guard` of its own) raises
+    Raises PreconditionFailed, NoSuchKey, QuotaExceeded, and what `write`, `checks` and `guard`
+    raise; then no quorum has it. What took long (it has a `write` or checks of its own) raises
     NoSuchBucket where the bucket was deleted meanwhile.
     """
     versioning = Versioning(bucket.versioning.value)
@@ -176,27 +181,61 @@ async def publish(
     version = replace(version, null=null, floor=FLOORS[versioning])
     prefix = object_prefix(bucket.id, key)
     judged = condition is not None or (version.has_data and has_quotas(bucket))
+    if judged and not tables.alone:
+        if condition is not None:
+            return await decide(tables, prefix, version, condition, changes)
+        alive = survivors(decoded(await tables.versions(prefix, ())))
+        check_quota(bucket, await counted(tables, bucket.id), alive, version)
+        judged = False
+    if write is not None or checks:
+        checks = [*checks, bucket_exists(bucket.id)]
     put: Write = write or tables.write
     while True:
-        placed = replace(version, stamp=Stamp(tables.stamp(), 0, version.id))
+        placed = replace(version, stamp=stamp or Stamp(tables.stamp(), 0, version.id))
+        stamp = None
 
         def check(placed: ObjectVersion = placed) -> None:
             if guard is not None:
                 guard()
-            if write is not None or guard is not None:
-                check_bucket(tables.latest(), bucket.id)
-            if not judged:
-                return
-            versions = decoded(rows_that_decide(tables.latest(), prefix, ()))
-            if versions and versions[0].stamp >= placed.stamp:
-                raise Overtaken
-            alive = survivors(versions)
-            check_write(condition, alive[0] if alive else None)
-            check_quota(bucket, tables.latest(), alive, placed)
+            if judged:
+                _judge(tables.latest(), prefix, bucket, condition, placed)
 
         row = Update(object_row(prefix, placed.stamp), placed.encode())
         try:
-            await put([row, *changes], check if judged or guard or write else None)
+            await put([row, *changes], check if judged or guard else None, checks=checks)
         except Overtaken:
             continue
+        except WrittenLate as late:
+            tables.stamp(late.clock)
+            version = replace(version, replaces=placed.stamp)
+            continue
         return placed
+
+
+def _judge(
+    view: View,
+    prefix: bytes,
+    bucket: Bucket,
+    condition: WriteCondition | None,
+    placed: ObjectVersion,
+) -> None:
+    versions = decoded(rows_that_decide(view, prefix, ()))
+    if versions and versions[0].stamp >= placed.stamp:
+        raise Overtaken
+    alive = survivors(versions)
+    check_write(condition, alive[0] if alive else None)
+    stored = view.get(counter_row(bucket.id))
+    held = Counters() if stored is None else Counters.decode(stored)
+    check_quota(bucket, held, alive, placed)
+
+
+async def decide(
+    tables: Tables,
+    prefix: bytes,
+    version: ObjectVersion,
+    condition: WriteCondition,
+    changes: Sequence[Change] = (),
+) -> ObjectVersion:
+    """Place `version` on a condition, in a cluster. Raises NotImplementedHere: no single replica
+    can tell whether it holds."""
+    raise NotImplementedHere("Conditional writes are not implemented in a cluster of several nodes")

@@ -1,7 +1,9 @@
 """Writing a run of bytes as blocks: the attempt that becomes part of an object, or of nothing.
 
-    pending row -> for each block: page and block_ref rows, then the file -> one last write
-                                                                  that also drops the pending row
+    pending row -> for each block: page and block_ref rows, then the file -> one last write,
+                                                              by which the pending row is done
+
+A run of one block takes its pending row along with that block.
 
 The block is hashed in a thread (all digests of the stream and the block's name in one job, one
 job of a stream after another); up to three blocks of a stream are on their way to the disk while
@@ -29,7 +31,7 @@ from garage_lite.core.block.chunker import Chunker
 from garage_lite.core.cluster.blocks import Blocks
 from garage_lite.core.cluster.tables import Tables
 from garage_lite.core.disk.block_locks import BlockLeases
-from garage_lite.core.errors import DiskFull, GarageLiteError, Unavailable
+from garage_lite.core.errors import GarageLiteError, Unavailable
 from garage_lite.core.ids import BlockHash, BucketId, DataId, NodeId
 from garage_lite.core.limits import (
     BLOCK_BYTES,
@@ -50,7 +52,8 @@ from garage_lite.core.ports import Buffer
 from garage_lite.core.store.budget import Budget
 from garage_lite.core.store.digests import MD5, Digests
 from garage_lite.core.store.encryption import Cipher
-from garage_lite.core.table.schema import Change, Removal, Update
+from garage_lite.core.table.checks import Check, Rule
+from garage_lite.core.table.schema import Change, Update
 
 log = logging.getLogger(__name__)
 
@@ -151,14 +154,19 @@ class Attempt:
 
     async def begin(self) -> None:
         """The pending row is durable on return. `add` does this by itself when it must."""
+        self._begin_soon()
+        assert self._begun is not None
+        await asyncio.shield(self._begun)
+
+    def _begin_soon(self) -> None:
         if self._begun is None:
             self._begun = asyncio.create_task(self._storage.tables.write([self._lease()]))
-        await asyncio.shield(self._begun)
 
     async def add(self, chunk: Buffer) -> None:
         """Take the next bytes. Waits while too much is on its way. Raises what storing raised."""
         await self._hold.take(len(chunk), self._storage.options.block_bytes - self._chunker.held)
         for parts in self._chunker.feed(chunk):
+            self._begin_soon()
             self._launch(parts)
         await self._wait_below(self._storage.options.blocks_in_flight)
 
@@ -175,24 +183,23 @@ class Attempt:
         return self._offset
 
     async def commit(
-        self, changes: Sequence[Change], guard: Callable[[], None] | None = None
+        self,
+        changes: Sequence[Change],
+        guard: Callable[[], None] | None = None,
+        *,
+        checks: Sequence[Check] = (),
     ) -> None:
-        """Make the data part of something: `changes` and the end of the pending state.
+        """Make the data part of something, which ends the pending state.
 
         As `Tables.write`. If it raises, it may be called again. Once begun it is not cancelled
         with the request, for what is committed must not be taken back.
         """
-
-        def still_ours() -> None:
-            row = self._storage.tables.latest().get(self._row)
-            if row is None or Pending.decode(row).state is not PendingState.WRITING:
+        if self._begun is not None:
+            if self._storage.tables.now_ms() > self._lease_until_ms:
                 raise Unavailable("this upload took too long and was given up")
-            if guard is not None:
-                guard()
-
-        await self.begin()
+            checks = [Check(Rule.STILL_WRITING, self._row), *checks]
         self._last_write = asyncio.create_task(
-            self._storage.tables.write([*changes, Removal(self._row)], still_ours)
+            self._storage.tables.write(changes, guard, checks=checks)
         )
         await asyncio.shield(self._last_write)
         self._committed = True
@@ -207,12 +214,17 @@ class Attempt:
                 return
             if self._begun is None:
                 return
-            if await _failed(self._begun) and _refused(self._begun):
+            tables = self._storage.tables
+            if await _failed(self._begun) and tables.alone and not tables.latest().get(self._row):
                 # Nothing was written: what refused writes take must not eat the room that a full
                 # disk keeps for deletions.
                 return
-            gone = self._pending(PendingState.REMOVED)
-            await self._storage.tables.write([gone], deletes_only=True)
+            if self._last_write is not None and not tables.alone:
+                # It may have reached some replicas: is it done at too many, it stays.
+                fence = Check(Rule.NOT_DONE, self._row)
+                fenced = self._pending(PendingState.FENCED)
+                await tables.write([fenced], checks=[fence], deletes_only=True)
+            await tables.write([self._pending(PendingState.REMOVED)], deletes_only=True)
         except GarageLiteError as error:
             # Its row stays: the worker that looks for an earlier run's data finds it.
             log.warning("data %s of a failed upload is left for later: %s", self.data.hex(), error)
@@ -227,7 +239,10 @@ class Attempt:
     def _launch(self, parts: list[Buffer]) -> None:
         size = sum(len(part) for part in parts)
         offset, self._offset = self._offset, self._offset + size
-        task = asyncio.create_task(self._store(parts, offset, size, self._hold.leave(size)))
+        first = self._begun is None
+        task = asyncio.create_task(self._store(parts, offset, size, self._hold.leave(size), first))
+        if first:
+            self._begun = task
         self._tasks.add(task)
         task.add_done_callback(self._stored)
 
@@ -244,7 +259,10 @@ class Attempt:
         if self._failure is not None:
             raise self._failure
 
-    async def _store(self, parts: list[Buffer], offset: int, size: int, borrowed: int) -> None:
+    async def _store(
+        self, parts: list[Buffer], offset: int, size: int, borrowed: int, first: bool
+    ) -> None:
+        """`first`: the pending row is written with this block."""
         try:
             loop = asyncio.get_running_loop()
             async with self._hashing:
@@ -254,7 +272,8 @@ class Attempt:
                     self._storage.pool, hash_block, self._digests, parts, self._cipher, offset
                 )
             del parts
-            await self.begin()
+            if not first:
+                await self.begin()
             await self._storage.blocks.put(
                 block,
                 stored,
@@ -312,8 +331,3 @@ async def _failed(task: asyncio.Task[None]) -> bool:
     """Wait for a task; whether it raised."""
     await asyncio.wait([task])
     return task.cancelled() or task.exception() is not None
-
-
-def _refused(task: asyncio.Task[None]) -> bool:
-    """Whether an ended task failed for want of room."""
-    return not task.cancelled() and isinstance(task.exception(), DiskFull)

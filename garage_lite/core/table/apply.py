@@ -4,6 +4,8 @@ Pure: takes the updates, a view of the rows and the time; gives the rows to comm
 changes ride in the record of the row that causes them, so a crash can't part the two:
 
 - a version under a floor goes at once with its inline bytes; its blocks or parts by a cascade;
+- pending data that became part of a version or an upload is done, and what it became part of is
+  void where it was given up before: so the two agree in whatever order they are met;
 - pending data that is removed goes by a cascade; so do a removed upload's parts, a replaced
   part's data, and the part rows of a completed upload;
 - a block whose last live reference went is queued for the resync worker, after the delay;
@@ -23,7 +25,7 @@ from garage_lite.core.model import rowkeys
 from garage_lite.core.model.counters import Counters
 from garage_lite.core.model.objects import Floor, Kind, ObjectVersion, below_floor, survivors
 from garage_lite.core.model.rowkeys import CascadeKind, Table, stamp_of
-from garage_lite.core.model.uploads import Part, Upload, UploadState
+from garage_lite.core.model.uploads import Completed, Part, Upload, UploadState
 from garage_lite.core.model.versions import BlockRef, Pending, PendingState
 from garage_lite.core.table.history import History
 from garage_lite.core.table.schema import Change, Removal, Update, View, is_local, merge_rows
@@ -38,6 +40,7 @@ class _Plan:
 
     view: View
     now_ms: int
+    alone: bool
     rows: dict[bytes, bytes | None] = field(default_factory=dict)
     counters: dict[BucketId, Counters] = field(default_factory=dict)
     by_prefix: dict[bytes, list[bytes]] = field(default_factory=dict)
@@ -71,8 +74,17 @@ class _Plan:
             change = Counters(*map(sum, zip(before, change, strict=True)))
         self.counters[bucket] = change
 
-    def cascade(self, bucket: BucketId, removed: bytes, kind: bytes) -> None:
-        self.rows[rowkeys.cascade_row(bucket, removed, kind)] = b"\x01"
+    def cascade(self, bucket: BucketId, removed: bytes, kind: bytes, cause: bytes) -> None:
+        """`cause`: key of the row that went, or whose state says that the thing goes."""
+        self.rows[rowkeys.cascade_row(bucket, removed, kind)] = cause
+
+    def end(self, key: bytes) -> None:
+        """The row only says "removed" from now on; where it could come back from no other
+        replica it goes."""
+        if self.alone:
+            self.rows[key] = None
+        else:
+            self.forget_later(key)
 
     def forget_later(self, key: bytes) -> None:
         due_us = (self.now_ms + TOMBSTONE_DELAY_MS) * 1000
@@ -80,13 +92,14 @@ class _Plan:
 
 
 def plan_changes(
-    changes: Sequence[Change], view: View, now_ms: int
+    changes: Sequence[Change], view: View, now_ms: int, *, alone: bool
 ) -> list[tuple[bytes, bytes | None]]:
     """The rows to commit (None: drop) for `changes`; empty when nothing changes.
 
-    `view` must be the writers' view. Raises StorageFailed if a row can't be read.
+    `view` must be the writers' view. `alone`: no other node holds any of these rows. Raises
+    StorageFailed if a row can't be read.
     """
-    plan = _Plan(view, now_ms)
+    plan = _Plan(view, now_ms, alone)
     before: dict[bytes, bytes | None] = {}
     objects: dict[bytes, History] = {}
     repeated: list[bytes] = []
@@ -133,13 +146,17 @@ def _derive(
         table = key[0]
         new = plan.rows[key]
         if table == Table.PENDING:
-            _pending_changed(plan, key, old, new)
+            _pending_changed(plan, objects, key, old, new)
         elif table == Table.BLOCK_REF:
             _block_ref_changed(plan, key, old, new)
         elif table == Table.UPLOAD:
-            _upload_changed(plan, key, old, new)
+            _upload_changed(plan, objects, key, old, new)
         elif table == Table.PART:
             _part_changed(plan, key, old, new)
+        elif table == Table.PAGE:
+            _page_changed(plan, key, new)
+        elif table == Table.PART_LIST and not new:
+            plan.end(key)
     for prefix, history in objects.items():
         changed = plan.by_prefix.get(prefix)
         if changed:
@@ -150,6 +167,9 @@ def _object_changed(plan: _Plan, history: History, changed: Sequence[bytes]) -> 
     """Prune what a floor lets go, drop the data of what was removed, count the difference."""
     bucket = BucketId(history.prefix[2:34])
     changes = {key: _decoded(key, plan.rows[key]) for key in changed}
+    for key, version in changes.items():
+        if version is not None and key not in history.versions:
+            changes[key] = _with_its_data(plan, key, version)
     _read_what_depends(history, changes)
     rows_was = _newest_first(history.versions)
     rows_now = _newest_first(_joined(history.versions, changes))
@@ -157,11 +177,13 @@ def _object_changed(plan: _Plan, history: History, changed: Sequence[bytes]) -> 
     alive_before, alive = survivors(was), survivors(now)
     gone = {version.stamp for version in below_floor(now)}
     stay = {version.stamp for version in alive}
+    kept = {version.id for version in alive}
     dropped = {v.stamp for v in was} - {v.stamp for v in alive_before}
     left: list[tuple[bytes, ObjectVersion]] = []
     for key, version in rows_now:
-        if version.stamp not in stay and (key in changes or version.stamp not in dropped):
-            _drop_data(plan, bucket, version)
+        new_to_this = key in changes or version.stamp not in dropped
+        if version.stamp not in stay and new_to_this and version.id not in kept:
+            _drop_data(plan, bucket, version, key)
         if version.stamp in gone:
             plan.rows[key] = None
             continue
@@ -256,21 +278,106 @@ def _bury(plan: _Plan, history: History, before: set[bytes], after: set[bytes]) 
         plan.rows[rowkeys.buried_row(key)] = b"\x01"
 
 
-def _drop_data(plan: _Plan, bucket: BucketId, version: ObjectVersion) -> None:
+def _drop_data(plan: _Plan, bucket: BucketId, version: ObjectVersion, key: bytes) -> None:
     if version.kind is Kind.INLINE:
         plan.rows[rowkeys.inline_row(bucket, version.id)] = None
     elif version.kind is Kind.BLOCKS:
-        plan.cascade(bucket, version.id, CascadeKind.DATA)
+        plan.cascade(bucket, version.id, CascadeKind.DATA, key)
     elif version.kind is Kind.MULTIPART:
-        plan.cascade(bucket, version.id, CascadeKind.PARTS)
+        plan.cascade(bucket, version.id, CascadeKind.PARTS, key)
 
 
-def _pending_changed(plan: _Plan, key: bytes, old: bytes | None, new: bytes | None) -> None:
+# --- data and what it becomes part of
+
+
+def _with_its_data(plan: _Plan, key: bytes, version: ObjectVersion) -> ObjectVersion:
+    """A version that is new here ends the state in which its data could be given up; where that
+    was given up before, the version is void."""
+    bucket = BucketId(key[2:34])
+    kept = True
+    if version.kind is Kind.BLOCKS:
+        kept = _done(plan, bucket, DataId(version.id), key[: -rowkeys.STAMP_BYTES])
+    elif version.kind is Kind.MULTIPART:
+        kept = _completed(plan, bucket, key, version)
+    if not kept and not version.removed:
+        version = replace(version, removed=True)
+        plan.rows[key] = version.encode()
+    return version
+
+
+def _done(plan: _Plan, bucket: BucketId, data: DataId, owner: bytes) -> bool:
+    """Data became part of `owner` (an object's prefix, a part's row); False: it was given up."""
+    row = rowkeys.pending_row(bucket, data)
+    old = plan.get(row)
+    if old is not None and Pending.decode(old).state is PendingState.REMOVED:
+        return False
+    if old is not None or not plan.alone:
+        new = Pending.done(owner).encode()
+        if new != old:
+            plan.rows[row] = new
+            _pending_changed(plan, {}, row, old, new)
+    return True
+
+
+def _completed(plan: _Plan, bucket: BucketId, key: bytes, version: ObjectVersion) -> bool:
+    """An upload became a version, whose row has this key; False: it was aborted."""
+    row = rowkeys.upload_row(bucket, rowkeys.object_name_of(key), stamp_of(key).id)
+    old = plan.get(row)
+    state = UploadState.OPEN if old is None else Upload.decode(old).state
+    if state < UploadState.COMPLETED and not plan.alone:
+        upload = Upload(UploadState.OPEN, 0, "") if old is None else Upload.decode(old)
+        became = Completed(
+            version.etag, version.parts, b"", version.meta.checksum, version.mtime_ms, version.stamp
+        )
+        new = replace(upload, state=UploadState.COMPLETED, completed=became).encode()
+        plan.rows[row] = new
+        _upload_changed(plan, {}, row, old, new)
+    return state is not UploadState.REMOVED
+
+
+def _void(plan: _Plan, objects: dict[bytes, History], prefix: bytes, id_: bytes) -> None:
+    """The version of this id has lost its data: it never had a quorum."""
+    history = objects.setdefault(prefix, History(plan.view, prefix))
+    for key, _ in plan.view.with_prefix(prefix):
+        if stamp_of(key).id == id_ and (value := history.value(key)) is not None:
+            version = ObjectVersion.decode(stamp_of(key), value)
+            plan.put(key, replace(version, removed=True).encode())
+
+
+def _pending_changed(
+    plan: _Plan,
+    objects: dict[bytes, History],
+    key: bytes,
+    old: bytes | None,
+    new: bytes | None,
+) -> None:
     bucket, data = BucketId(key[2:34]), DataId(key[34:])
-    if new is not None and Pending.decode(new).state is PendingState.REMOVED:
-        plan.rows[key] = new = None
-        plan.cascade(bucket, data, CascadeKind.DATA)
-    plan.count(bucket, Counters(pending=(new is not None) - (old is not None)))
+    was = None if old is None else Pending.decode(old)
+    now = None if new is None else Pending.decode(new)
+    if now is not None and now.state is PendingState.REMOVED:
+        plan.cascade(bucket, data, CascadeKind.DATA, key)
+        if was is not None and was.owner:
+            if was.owner[0] == Table.PART:
+                _void_part(plan, was.owner)
+            else:
+                _void(plan, objects, was.owner, data)
+    if now is not None and now.state >= PendingState.DONE:
+        plan.end(key)
+    plan.count(bucket, Counters(pending=_is_open(now) - _is_open(was)))
+
+
+def _is_open(pending: Pending | None) -> bool:
+    return pending is not None and pending.state < PendingState.DONE
+
+
+def _page_changed(plan: _Plan, key: bytes, new: bytes | None) -> None:
+    if not new:
+        plan.end(key)
+    elif not plan.alone:
+        row = rowkeys.pending_row(BucketId(key[2:34]), DataId(key[34:50]))
+        pending = plan.get(row)
+        if pending is not None and Pending.decode(pending).state is PendingState.REMOVED:
+            plan.cascade(BucketId(key[2:34]), DataId(key[34:50]), CascadeKind.DATA, row)
 
 
 def _block_ref_changed(plan: _Plan, key: bytes, old: bytes | None, new: bytes | None) -> None:
@@ -288,29 +395,44 @@ def _block_ref_changed(plan: _Plan, key: bytes, old: bytes | None, new: bytes | 
         plan.rows.update(deletion_rows(BlockHash(key[2:-16]), plan.now_ms * 1000))
 
 
-def _upload_changed(plan: _Plan, key: bytes, old: bytes | None, new: bytes | None) -> None:
+def _upload_changed(
+    plan: _Plan,
+    objects: dict[bytes, History],
+    key: bytes,
+    old: bytes | None,
+    new: bytes | None,
+) -> None:
     bucket = BucketId(key[2:34])
     upload = rowkeys.upload_id_of(key)
-    was_open = old is not None and Upload.decode(old).state <= UploadState.FENCED
+    was = None if old is None else Upload.decode(old).state
+    was_open = was is not None and was <= UploadState.FENCED
     state = Upload.decode(new).state if new is not None else UploadState.REMOVED
     plan.count(bucket, Counters(uploads=(state <= UploadState.FENCED) - was_open))
     if new is None:
         return
     if state is UploadState.REMOVED:
-        plan.cascade(bucket, upload, CascadeKind.UPLOAD)
+        plan.cascade(bucket, upload, CascadeKind.UPLOAD, key)
+        if was is UploadState.COMPLETED:
+            _void(plan, objects, rowkeys.object_prefix(bucket, rowkeys.upload_name_of(key)), upload)
         plan.forget_later(key)
     elif state is UploadState.COMPLETED:
-        plan.cascade(bucket, upload, CascadeKind.COMPLETED)
+        plan.cascade(bucket, upload, CascadeKind.COMPLETED, key)
         plan.forget_later(key)
 
 
 def _part_changed(plan: _Plan, key: bytes, old: bytes | None, new: bytes | None) -> None:
     """Only the newest row of a part number stays; the data of the others goes."""
     bucket = BucketId(key[2:34])
-    was = Part.decode(old) if old is not None else None
-    if new is None:
+    was = Part.decode(old) if old else None
+    now = Part.decode(new) if new else None
+    if was is None and now is not None and not _done(plan, bucket, now.data, key):
+        plan.rows[key] = b""
+        now = None
+    if now is None:
         if was is not None:
             plan.count(bucket, Counters(parts=-1, part_bytes=-was.size))
+        if plan.rows[key] is not None:
+            plan.end(key)
         return
     number_prefix = key[: -rowkeys.STAMP_BYTES]
     rows = {
@@ -318,11 +440,20 @@ def _part_changed(plan: _Plan, key: bytes, old: bytes | None, new: bytes | None)
         for keys, values in plan.view.scan(number_prefix, rowkeys.after_prefix(number_prefix))
         for row, value in zip(keys, values, strict=True)
     }
-    rows[key] = new
+    rows[key] = plan.rows[key] or b""
     if was is None:
-        plan.count(bucket, Counters(parts=1, part_bytes=Part.decode(new).size))
-    for row in sorted(rows)[1:]:
-        replaced = Part.decode(rows[row])
-        plan.rows[row] = None
-        plan.cascade(bucket, replaced.data, CascadeKind.DATA)
-        plan.count(bucket, Counters(parts=-1, part_bytes=-replaced.size))
+        plan.count(bucket, Counters(parts=1, part_bytes=now.size))
+    newest = min(rows)
+    for row in rows:
+        if row != newest and rows[row]:
+            replaced = Part.decode(rows[row])
+            plan.rows[row] = None
+            plan.cascade(bucket, replaced.data, CascadeKind.DATA, newest)
+            plan.count(bucket, Counters(parts=-1, part_bytes=-replaced.size))
+
+
+def _void_part(plan: _Plan, key: bytes) -> None:
+    old = plan.get(key)
+    if old:
+        plan.rows[key] = b""
+        _part_changed(plan, key, old, b"")

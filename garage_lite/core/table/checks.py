@@ -7,14 +7,14 @@ each other at most one finds a quorum. A replica that has not met the row in que
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
 from garage_lite.core.errors import NoSuchBucket, NoSuchUpload, OperationAborted, Unavailable
 from garage_lite.core.ids import BucketId
 from garage_lite.core.model.buckets import Bucket
-from garage_lite.core.model.rowkeys import Table
+from garage_lite.core.model.rowkeys import SUFFIX_BYTES, Table, after_prefix
 from garage_lite.core.model.uploads import Upload, UploadState
 from garage_lite.core.model.versions import Pending, PendingState
 from garage_lite.core.table.schema import View
@@ -33,8 +33,14 @@ class Rule(IntEnum):
     """It is an upload that takes parts and may be completed. NoSuchUpload."""
     NOT_COMPLETED = 5
     """It is an upload that was not completed. NoSuchUpload."""
-    SAME = 6
-    """It is exactly `Check.value`, or not here. OperationAborted."""
+    NOT_REPLACED = 6
+    """Of the parts under that prefix, none is newer than the one of its number in `Check.value`
+    (ends of the part rows' keys, one after another). OperationAborted."""
+    COMPLETABLE = 7
+    """It is an open upload, or has become the version of stamp `Check.value` (its text), which may
+    be written once more. NoSuchUpload."""
+    NOT_LISTED = 8
+    """There are no part lists under that prefix: the upload was not completed. NoSuchUpload."""
 
 
 class Check(NamedTuple):
@@ -47,13 +53,19 @@ def check_all(checks: Sequence[Check], view: View, *, alone: bool) -> None:
     """Raises the error of the first rule that does not hold. `alone`: this is the only replica,
     so a row that is not here does not exist."""
     for check in checks:
-        _check(check, view.get(check.key), alone)
+        if check.rule is Rule.NOT_REPLACED:
+            _check_parts(check, view)
+        elif check.rule is Rule.NOT_LISTED:
+            if any(value for _, value in view.with_prefix(check.key)):
+                raise NoSuchUpload
+        else:
+            _check_row(check, view.get(check.key), alone)
 
 
-def _check(check: Check, row: bytes | None, alone: bool) -> None:
-    rule = check.rule
+def _check_row(check: Check, row: bytes | None, alone: bool) -> None:
+    rule, key = check.rule, check.key
     if rule is Rule.BUCKET_EXISTS:
-        if (row is None and alone) or (row and Bucket.decode(BucketId(check.key[2:]), row).deleted):
+        if (row is None and alone) or (row and Bucket.decode(BucketId(key[2:]), row).deleted):
             raise NoSuchBucket
     elif rule is Rule.STILL_WRITING:
         if (row is None and alone) or (row and Pending.decode(row).state in _GIVEN_UP):
@@ -64,15 +76,40 @@ def _check(check: Check, row: bytes | None, alone: bool) -> None:
     elif rule is Rule.UPLOAD_OPEN:
         if (row is None and alone) or (row and Upload.decode(row).state is not UploadState.OPEN):
             raise NoSuchUpload
-    elif rule is Rule.NOT_COMPLETED:
-        if (row is None and alone) or (row and Upload.decode(row).state is UploadState.COMPLETED):
+    elif rule is Rule.COMPLETABLE:
+        if (row is None and alone) or (row and not _completable(Upload.decode(row), check.value)):
             raise NoSuchUpload
-    elif row != check.value and (row is not None or alone):
-        raise OperationAborted
+    elif (row is None and alone) or (row and Upload.decode(row).state is UploadState.COMPLETED):
+        raise NoSuchUpload
 
 
+def _completable(upload: Upload, stamp: bytes) -> bool:
+    if upload.completed is not None and upload.state is UploadState.COMPLETED:
+        return upload.completed.stamp.text.encode() == stamp
+    return upload.state is UploadState.OPEN
+
+
+def _check_parts(check: Check, view: View) -> None:
+    ends = check.value
+    listed = {
+        ends[at : at + 2]: ends[at : at + _PART_END_BYTES]
+        for at in range(0, len(ends), _PART_END_BYTES)
+    }
+    for keys, values in view.scan(check.key, after_prefix(check.key)):
+        for key, value in zip(keys, values, strict=True):
+            end = key[-_PART_END_BYTES:]
+            if value and end < listed.get(end[:2], b""):  # the newest of a number comes first
+                raise OperationAborted
+
+
+_PART_END_BYTES = SUFFIX_BYTES[Table.PART]
 _GIVEN_UP = (PendingState.FENCED, PendingState.REMOVED)
 
 
 def bucket_exists(bucket: BucketId) -> Check:
     return Check(Rule.BUCKET_EXISTS, bytes((Table.BUCKET, 0)) + bucket)
+
+
+def parts_not_replaced(prefix: bytes, part_rows: Iterable[bytes]) -> Check:
+    """`part_rows`: keys of the rows that count, one of each number."""
+    return Check(Rule.NOT_REPLACED, prefix, b"".join(key[-_PART_END_BYTES:] for key in part_rows))

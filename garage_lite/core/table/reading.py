@@ -16,8 +16,10 @@ from garage_lite.core.model.objects import Kind, ObjectVersion, below_floor
 from garage_lite.core.model.rowkeys import (
     STAMP_BYTES,
     Table,
+    after_prefix,
     inline_row,
     object_row,
+    part_lists_prefix,
     stamp_of,
 )
 from garage_lite.core.table.schema import Update, merge_rows
@@ -31,6 +33,8 @@ class Answer(NamedTuple):
     rows: dict[bytes, bytes]
     reach: bytes | None
     """Of the rows asked for, all up to this key are here (others may be, too); None: all."""
+    undecided: tuple[bytes, ...] = ()
+    """Keys of object rows that it has accepted in a ballot and knows no end of."""
 
 
 class Joined(NamedTuple, Generic[Name]):
@@ -40,6 +44,8 @@ class Joined(NamedTuple, Generic[Name]):
     """Up to where all answers reach."""
     lacking: dict[Name, list[Update]]
     """By replica: what it lacks or holds less of."""
+    undecided: frozenset[bytes] = frozenset()
+    """Keys of object rows that may be chosen and are not here, up to the reach."""
 
 
 def join(answers: Mapping[Name, Answer], *, cut: bool = False) -> Joined[Name]:
@@ -47,7 +53,8 @@ def join(answers: Mapping[Name, Answer], *, cut: bool = False) -> Joined[Name]:
     where one replica may know more than the others had room to say."""
     first, *others = answers.values()
     if all(other == first for other in others):
-        return Joined(_explained(dict(first.rows)), first.reach, {})
+        rows = _explained(dict(first.rows))
+        return Joined(rows, first.reach, {}, _undecided((first,), rows, None))
     reaches = [answer.reach for answer in answers.values() if answer.reach is not None]
     least = min(reaches, default=None)
     joined: dict[bytes, bytes] = {}
@@ -56,9 +63,21 @@ def join(answers: Mapping[Name, Answer], *, cut: bool = False) -> Joined[Name]:
             if cut and least is not None and key > least:
                 continue
             joined[key] = merge_rows(key, joined.get(key), value)
+    undecided = _undecided(answers.values(), joined, least if cut else None)
     _explained(joined)
     lacking = {name: _lacks(answer, joined) for name, answer in answers.items()}
-    return Joined(joined, least, {name: rows for name, rows in lacking.items() if rows})
+    return Joined(joined, least, {name: rows for name, rows in lacking.items() if rows}, undecided)
+
+
+def _undecided(
+    answers: Iterable[Answer], rows: Mapping[bytes, bytes], least: bytes | None
+) -> frozenset[bytes]:
+    return frozenset(
+        key
+        for answer in answers
+        for key in answer.undecided
+        if key not in rows and (least is None or key <= least)
+    )
 
 
 def _lacks(answer: Answer, joined: Mapping[bytes, bytes]) -> list[Update]:
@@ -100,6 +119,21 @@ def inline_rows(rows: Mapping[bytes, bytes]) -> Iterator[bytes]:
             version = ObjectVersion.decode(stamp_of(key), value)
             if version.kind is Kind.INLINE and not version.removed:
                 yield inline_row(BucketId(key[2:34]), version.id)
+
+
+def rows_of_version(row: Update) -> tuple[bytes, bytes]:
+    """The range of rows that were written with an object row and must come with it: its inline
+    bytes, its part lists. Two empty keys where there are none."""
+    if row.key[0] == Table.OBJECT:
+        version = ObjectVersion.decode(stamp_of(row.key), row.value)
+        bucket = BucketId(row.key[2:34])
+        if version.kind is Kind.INLINE and not version.removed:
+            inline = inline_row(bucket, version.id)
+            return inline, inline + b"\x00"
+        if version.kind is Kind.MULTIPART and not version.removed:
+            lists = part_lists_prefix(bucket, version.id)
+            return lists, after_prefix(lists)
+    return b"", b""
 
 
 def highest_counters(values: Iterable[bytes | None]) -> Counters:

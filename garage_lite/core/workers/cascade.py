@@ -2,29 +2,42 @@
 
 The rows of the CASCADE table are put there in the record of the removal itself, so nothing is
 forgotten by a crash; every bite is idempotent, so a bite done twice does no harm.
+
+In a cluster each holder of the removed row has the cascade. It is eaten once the cause is at a
+quorum (reading it brings it there), for all holders by the first of them; the others look a while
+later whether that has been done.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
 
 from garage_lite.core.cluster.tables import Tables
 from garage_lite.core.disk.block_locks import BlockLeases
+from garage_lite.core.errors import Unavailable
 from garage_lite.core.ids import BucketId, DataId, VersionId
 from garage_lite.core.model import rowkeys
 from garage_lite.core.model.rowkeys import CascadeKind, Table
 from garage_lite.core.model.uploads import Part
 from garage_lite.core.model.versions import BlockRef, decode_page, decode_part_list
-from garage_lite.core.table.schema import Change, Removal, Update
+from garage_lite.core.table.schema import Change, Update
+from garage_lite.core.workers.cascade_causes import SURE, Verdict, confirmed
 from garage_lite.core.workers.runner import BUSY, IDLE, Progress, Step
+
+log = logging.getLogger(__name__)
 
 BITE_CHANGES: Final = 96
 """Rows changed per record: what each brings along is worked out in one go, so this bounds how
 long the event loop stands still."""
 LEASE_SECONDS: Final = 5.0
 """How long to wait before asking again for data that is being read."""
+FOLLOW_SECONDS: Final = 30.0
+"""How long the first holder has before the others do its work."""
+LATER_MAX: Final = 4096
+"""Cascades remembered for later, about 150 bytes each; the others come after them."""
 _START: Final = bytes((Table.CASCADE,))
 _END: Final = bytes((Table.CASCADE + 1,))
 
@@ -40,14 +53,15 @@ class CascadeWorker:
         self._leases = leases
         self._eaten = 0
         self._waiting = False
-        """Something is left only because it is being read."""
+        """Something is left only because it is being read, or others come first."""
+        self._later: dict[bytes, float] = {}
+        """Cascade -> when to look at it (again), in the loop's time."""
 
     async def work(self) -> Step:
         self._waiting = False
         keys = await self._some()
         for key in keys:
-            await self._eat(key)
-            self._eaten += 1
+            await self._try(key)
         return BUSY if keys else IDLE
 
     async def wait(self) -> None:
@@ -61,12 +75,48 @@ class CascadeWorker:
         return Progress(freeform=(f"{self._eaten} since the start",))
 
     async def _some(self) -> list[bytes]:
+        now = asyncio.get_running_loop().time()
         async for keys, _ in self._tables.scan(_START, _END):
-            free = [key for key in keys if not self._leases.held(rowkeys.cascade_of(key)[1])]
+            free = [key for key in keys if self._is_due(key, now)]
             if free:
                 return free
             self._waiting = self._waiting or bool(keys)
         return []
+
+    def _is_due(self, key: bytes, now: float) -> bool:
+        if self._leases.held(rowkeys.cascade_of(key)[1]):
+            return False
+        if key not in self._later:
+            if self._tables.leads(_row_of(key)):
+                return True
+            if len(self._later) < LATER_MAX:
+                self._later[key] = now + FOLLOW_SECONDS
+            return False
+        return self._later[key] <= now
+
+    async def _try(self, key: bytes) -> None:
+        try:
+            verdict = await confirmed(self._tables, key)
+            if verdict is Verdict.EAT and (self._tables.leads(_row_of(key)) or self._left(key)):
+                await self._eat(key)
+                self._eaten += 1
+            elif verdict is not Verdict.WAIT:
+                await self._tables.write([Update(key, b"")], deletes_only=True)
+        except Unavailable as error:
+            log.debug("a cascade waits: %s", error)
+            verdict = Verdict.WAIT
+        if verdict is Verdict.WAIT:
+            self._later[key] = asyncio.get_running_loop().time() + LEASE_SECONDS
+            self._waiting = True
+            return
+        self._later.pop(key, None)
+
+    def _left(self, key: bytes) -> bool:
+        """Whether this node still holds something of what goes."""
+        bucket, removed, kind = rowkeys.cascade_of(key)
+        start = _OWNED[kind](bucket, removed)
+        batches = self._tables.durable().scan(start, rowkeys.after_prefix(start))
+        return any(any(values) for _, values in batches)
 
     async def _eat(self, key: bytes) -> None:
         bucket, removed, kind = rowkeys.cascade_of(key)
@@ -80,25 +130,37 @@ class CascadeWorker:
         async for changes in bites(bucket, removed):
             bite += changes
             if len(bite) >= BITE_CHANGES:
-                await self._tables.write(bite, deletes_only=True)
+                await self._write(bite)
                 bite = []
-        await self._tables.write([*bite, Update(key, b"")], deletes_only=True)
+        await self._write(bite, [Update(key, b"")])
+
+    async def _write(self, bite: list[Change], last: Sequence[Change] = ()) -> None:
+        """One record on a node alone. In a cluster what a row names goes before the row, and the
+        cascade last."""
+        if self._tables.alone:
+            await self._tables.write([*bite, *last], deletes_only=True)
+            return
+        named = [one for one in bite if one.key[0] in (Table.BLOCK_REF, Table.CASCADE)]
+        rest = [one for one in bite if one.key[0] not in (Table.BLOCK_REF, Table.CASCADE)]
+        for changes in (named, rest, last):
+            if changes:
+                await self._tables.write(changes, deletes_only=True)
 
     async def _data(self, bucket: BucketId, removed: bytes) -> AsyncIterator[list[Change]]:
         data = DataId(removed)
         dead = BlockRef(bucket, deleted=True).encode()
         async for key, value in self._rows(rowkeys.pages_prefix(bucket, data)):
             refs = {rowkeys.block_ref_row(block.hash, data) for block in decode_page(value)}
-            yield [*(Update(ref, dead) for ref in sorted(refs)), Removal(key)]
+            yield [*(Update(ref, dead) for ref in sorted(refs)), Update(key, b"")]
 
     async def _part_lists(self, bucket: BucketId, removed: bytes) -> AsyncIterator[list[Change]]:
         async for key, value in self._rows(rowkeys.part_lists_prefix(bucket, VersionId(removed))):
             parts = decode_part_list(value)
-            yield [*(_cascade_data(bucket, part.data) for part in parts), Removal(key)]
+            yield [*(_cascade_data(bucket, part.data) for part in parts), Update(key, b"")]
 
     async def _upload(self, bucket: BucketId, removed: bytes) -> AsyncIterator[list[Change]]:
         async for key, value in self._rows(rowkeys.parts_prefix(bucket, VersionId(removed))):
-            yield [_cascade_data(bucket, Part.decode(value).data), Removal(key)]
+            yield [_cascade_data(bucket, Part.decode(value).data), Update(key, b"")]
 
     async def _completed(self, bucket: BucketId, removed: bytes) -> AsyncIterator[list[Change]]:
         version = VersionId(removed)
@@ -107,7 +169,8 @@ class CascadeWorker:
             named.update(part.data for part in decode_part_list(value))
         async for key, value in self._rows(rowkeys.parts_prefix(bucket, version)):
             data = Part.decode(value).data
-            yield [Removal(key)] if data in named else [_cascade_data(bucket, data), Removal(key)]
+            goes = [] if data in named else [_cascade_data(bucket, data)]
+            yield [*goes, Update(key, b"")]
 
     async def _rows(self, prefix: bytes) -> AsyncIterator[tuple[bytes, bytes]]:
         async for keys, values in self._tables.scan(prefix, rowkeys.after_prefix(prefix)):
@@ -116,4 +179,17 @@ class CascadeWorker:
 
 
 def _cascade_data(bucket: BucketId, data: DataId) -> Update:
-    return Update(rowkeys.cascade_row(bucket, data, CascadeKind.DATA), b"\x01")
+    return Update(rowkeys.cascade_row(bucket, data, CascadeKind.DATA), SURE)
+
+
+def _row_of(key: bytes) -> bytes:
+    """Some row of the bucket that a cascade is about."""
+    return rowkeys.in_bucket(Table.OBJECT, rowkeys.cascade_of(key)[0])
+
+
+_OWNED: Final[dict[bytes, Callable[[BucketId, bytes], bytes]]] = {
+    CascadeKind.DATA: lambda bucket, data: rowkeys.pages_prefix(bucket, DataId(data)),
+    CascadeKind.PARTS: lambda bucket, id_: rowkeys.part_lists_prefix(bucket, VersionId(id_)),
+    CascadeKind.UPLOAD: lambda bucket, id_: rowkeys.parts_prefix(bucket, VersionId(id_)),
+    CascadeKind.COMPLETED: lambda bucket, id_: rowkeys.parts_prefix(bucket, VersionId(id_)),
+}

@@ -6,7 +6,7 @@ from garage_lite.core.errors import CallerError, KeyTooLong
 from garage_lite.core.limits import DELETE_KEYS_MAX, KEY_BYTES_MAX, XML_BYTES_MAX
 from garage_lite.core.store.body import PutRequest
 from garage_lite.core.store.conditions import WriteCondition
-from garage_lite.core.store.objects import DeleteKey, DeleteResult
+from garage_lite.core.store.deletions import DeleteKey, DeleteResult
 from garage_lite.web.reply import Reply
 from garage_lite.web.s3.context import S3Context
 from garage_lite.web.s3.errors import S3Error, as_s3_error

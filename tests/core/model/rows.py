@@ -99,7 +99,9 @@ versions = st.builds(
     replaces=st.none() | st.just(Stamp(7, 0, VersionId(b"o" * 16))),
     ballot=st.none() | st.tuples(numbers, ids(32)),
 )
-completions = st.builds(Completed, octets, numbers, ids(32), st.none() | checksums, numbers)
+completions = st.builds(
+    Completed, octets, numbers, ids(32), st.none() | checksums, numbers, st.just(STAMP)
+)
 uploads = st.builds(
     Upload,
     st.sampled_from(UploadState),

@@ -18,7 +18,7 @@ from garage_lite.core.store.conditions import (
     check_write,
     etag_matches,
 )
-from garage_lite.core.store.objects import DeleteKey, DeleteResult
+from garage_lite.core.store.deletions import DeleteKey, DeleteResult
 from garage_lite.core.store.versions import unplaced
 from tests.core.store.world import BLOCK, Bytes, World, pattern
 

@@ -23,7 +23,7 @@ from garage_lite.core.model.buckets import Versioning
 from garage_lite.core.model.counters import Counters
 from garage_lite.core.model.objects import Kind
 from garage_lite.core.model.rowkeys import Table
-from garage_lite.core.store.objects import DeleteKey, DeleteResult
+from garage_lite.core.store.deletions import DeleteKey, DeleteResult
 from tests.core.store.world import BLOCK, Bytes, World, pattern
 
 SIZES = [0, 1, 100, 101, BLOCK - 1, BLOCK, BLOCK + 1, 5 * BLOCK, 7 * BLOCK + 13]

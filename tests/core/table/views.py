@@ -46,7 +46,7 @@ class DictView:
             yield batch, [self.rows[key] for key in batch]
 
     def plan(self, changes: Sequence[Change], now_ms: int = 1) -> list[tuple[bytes, bytes | None]]:
-        return plan_changes(changes, self, now_ms)
+        return plan_changes(changes, self, now_ms, alone=True)
 
     def apply(self, changes: Sequence[Change], now_ms: int = 1) -> list[bytes]:
         """Play the changes; returns the keys that were touched."""

@@ -166,13 +166,16 @@ async def test_data_of_an_earlier_run_is_lost_and_of_this_run_is_not(tmp_path: P
     for number, boot in ((1, b"before"), (2, b"now")):
         data = DataId(ident(number))
         rows[boot] = rowkeys.pending_row(BUCKET, data)
-        pending = Pending(PendingState.WRITING, 0, NODE, boot)
+        pending = Pending(PendingState.WRITING, clock.us // 1000 + 1, NODE, boot)
         update = Update(rows[boot], pending.encode())
         await world.tables.write([update, *data_rows(data, [block(number)])])
     await to_the_end(LostDataWorker(world.tables, NODE, b"now"))
     assert list(await world.rows(Table.PENDING)) == [rows[b"now"]]
     await to_the_end(CascadeWorker(world.tables, BlockLeases()))
     assert {block_of(key) for key in await world.rows(Table.RESYNC)} == {block(1)}
+    clock.us += 2_000
+    await to_the_end(LostDataWorker(world.tables, NODE, b"now"))
+    assert not await world.rows(Table.PENDING), "whoever still writes renews his lease"
     await world.close()
 
 
