@@ -46,6 +46,7 @@ from garage_lite.core.store.uploads import Uploads
 from garage_lite.core.store.writing import Storage, StoreOptions
 from garage_lite.core.workers.background import Background
 from garage_lite.core.workers.snapshots import SnapshotWorker
+from garage_lite.system import minute_of_day
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,8 @@ class World:
     """Sleeps a background thread for some seconds between its small steps."""
     peers: Callable[[NodeKey, Endpoints], Peers] | None = None
     """Makes the door to other nodes, which answers their calls by the endpoints; None: alone."""
+    minute_of_day: Callable[[int], int] = minute_of_day
+    """Of a time, microseconds, by the clocks of the place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,7 @@ async def running_node(
             replica,
             world.clock,
             key.node,
-            Parameters(config.replication_factor),
+            Parameters(config.replication_factor, config.data_replication_factor),
             Consistency(config.consistency_mode),
             LayoutElection(replica, cluster, world.clock).elect,
         )
@@ -137,7 +140,14 @@ async def running_node(
         directory = await Directory.load(tables)
         objects, uploads = Objects(storage), Uploads(storage)
         background = Background(
-            store, blocks, state, key.node, boot, scrub=not config.disable_scrub
+            store,
+            blocks,
+            state,
+            key.node,
+            boot,
+            layout=layout,
+            scrub=not config.disable_scrub,
+            minute_of_day=world.minute_of_day,
         )
         _add_snapshots(background, config, metadata, world)
         stop.push_async_callback(background.stop)

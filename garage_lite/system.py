@@ -29,6 +29,12 @@ class SystemEntropy:
         return secrets.token_bytes(length)
 
 
+def minute_of_day(now_us: int) -> int:
+    """The minute of the day, 0 to 1439, on the clocks of the place where the node is."""
+    local = time.localtime(now_us // 1_000_000)
+    return local.tm_hour * 60 + local.tm_min
+
+
 def pause(seconds: float) -> None:
     """Put the calling thread to sleep; never on the event loop."""
     time.sleep(seconds)

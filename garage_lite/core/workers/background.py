@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from garage_lite.core.cluster.block_store import BlockStore
 from garage_lite.core.cluster.blocks import Blocks
+from garage_lite.core.cluster.cluster_layout import ClusterLayout
 from garage_lite.core.cluster.node_state import NodeState
 from garage_lite.core.ids import BlockHash, NodeId
+from garage_lite.core.workers.block_moves import BlockMoveWorker
 from garage_lite.core.workers.cascade import CascadeWorker
 from garage_lite.core.workers.pending import LostDataWorker
 from garage_lite.core.workers.rebalance import BlockRepairWorker, RebalanceWorker
+from garage_lite.core.workers.ref_check import RefCheckWorker
 from garage_lite.core.workers.resync import ResyncQueue, ResyncWorker
 from garage_lite.core.workers.runner import WorkerRunner
 from garage_lite.core.workers.scrub import ScrubWorker
@@ -27,8 +32,11 @@ class Background:
         node: NodeId,
         boot: bytes,
         *,
+        layout: ClusterLayout,
         scrub: bool,
+        minute_of_day: Callable[[int], int],
     ) -> None:
+        """`minute_of_day(now_us)`: by the clocks of the place, for the hours of a bandwidth."""
         tables = store.tables
         self.store = store
         self.runner = WorkerRunner(tables.clock)
@@ -36,9 +44,14 @@ class Background:
         self.resync = ResyncQueue(store, blocks.fetcher.fetch, blocks.offload.offer)
         self.scrub = ScrubWorker(store, state, self.variables, scrub)
         store.files.on_corrupt = self._corrupt
+        blocks.throttle.rate = lambda: self.variables.bandwidth.rate_at(
+            minute_of_day(tables.clock.now_us())
+        )
         for number in range(1, RESYNC_WORKERS_MAX + 1):
             self.runner.add(ResyncWorker(self.resync, number, self.variables))
         self.runner.add(self.scrub)
+        self.runner.add(BlockMoveWorker(store, layout, state, self.resync))
+        self.runner.add(RefCheckWorker(store, layout))
         self.runner.add(CascadeWorker(tables, store.leases))
         self.runner.add(TombstoneWorker(tables))
         self.runner.add(LostDataWorker(tables, node, boot))

@@ -16,7 +16,9 @@ from garage_lite.core.block.resync import (
     Facts,
     ResyncEntry,
     Row,
+    Standing,
     Verdict,
+    after_asking,
     after_failure,
     backoff_us,
     block_of,
@@ -38,6 +40,8 @@ from garage_lite.core.model.versions import BlockRef
 NOW = 1_700_000_000_000_000
 BLOCK = BlockHash(b"\xab" * 32)
 DEAD = ResyncEntry(NOW, 0, NOW - DELETE_DELAY_US)
+LATER = ResyncEntry(NOW + DELETE_DELAY_US)
+H, N, S, U, X = Standing
 
 
 def test_entries_and_keys_are_read_back() -> None:
@@ -67,6 +71,12 @@ def test_the_queue_is_in_order_of_time() -> None:
             Facts(0, True),
             Verdict(Action.WAIT, ResyncEntry(NOW + DELETE_DELAY_US, 0, NOW)),
         ),
+        # Its references may be lost.
+        (DEAD, Facts(0, True, complete=False), Verdict(Action.WAIT, LATER)),
+        # It belongs to others.
+        (DEAD, Facts(0, True, owner=False), Verdict(Action.OFFLOAD)),
+        (DEAD, Facts(3, True, owner=False), Verdict(Action.OFFLOAD)),
+        (DEAD, Facts(3, False, owner=False), Verdict(Action.DROP)),
         # Asked for before its time.
         (
             ResyncEntry(NOW, 0, NOW - 1),
@@ -89,6 +99,32 @@ def test_the_queue_is_in_order_of_time() -> None:
 )
 def test_verdicts(entry: ResyncEntry, facts: Facts, verdict: Verdict) -> None:
     assert decide(entry, facts, NOW) == verdict
+
+
+@pytest.mark.parametrize(
+    ("said", "leased", "action"),
+    [
+        ([H, H, X], False, Action.DELETE),
+        ([H, H, N], False, Action.DELETE),
+        ([H, H, H], True, Action.WAIT),
+        ([H, N, X], False, None),
+        ([H, U, U], False, None),
+        ([N, U, U], False, None),
+        ([U, X, X], False, None),
+        ([X, X, X], False, None),
+        ([], False, None),
+        ([U, S, X], False, Action.DELETE),
+        ([S, S, X], True, Action.WAIT),
+    ],
+)
+def test_what_owners_say_decides(said: list[Standing], leased: bool, action: Action | None) -> None:
+    verdict = after_asking(DEAD, said, 2, 2, leased=leased, now_us=NOW)
+    assert (verdict.action if verdict else None) == action
+
+
+def test_a_file_that_no_owner_wants_has_its_delay() -> None:
+    verdict = after_asking(ResyncEntry(NOW, 3), [U, U, U], 2, 2, leased=False, now_us=NOW)
+    assert verdict == Verdict(Action.WAIT, ResyncEntry(NOW + DELETE_DELAY_US, 0, NOW))
 
 
 def test_failures_wait_longer_each_time_up_to_about_an_hour() -> None:

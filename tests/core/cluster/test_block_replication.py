@@ -10,12 +10,16 @@ import pytest
 
 from garage_lite.core.cluster.block_service import PUT
 from garage_lite.core.errors import BlockMissing, NodeError
+from garage_lite.core.model.buckets import Bucket
+from garage_lite.core.model.rowkeys import Table, everywhere_row
 from garage_lite.core.model.versions import BlockRef
+from garage_lite.core.store.body import PutRequest
 from garage_lite.core.table.schema import Update
 from garage_lite.core.wire.messages import PeerFailed
 from garage_lite.node import Node
 from tests.core.blocks_on_disk import named, noise
 from tests.core.cluster.block_cluster import BUCKET, MIB, block_cluster, rows_of
+from tests.core.store.world import Bytes
 from tests.sim.loop import run
 
 A = noise(1, 100_000)
@@ -47,6 +51,32 @@ def test_a_put_takes_one_round_trip_and_a_read_of_what_is_here_none() -> None:
             start = w.loop.time()
             assert await w.get(0, block) == A
             assert w.loop.time() - start < 0.01
+
+    run(scenario())
+
+
+def test_an_object_of_one_block_takes_two_round_trips_and_a_read_of_it_one() -> None:
+    async def scenario() -> None:
+        async with block_cluster(delay=0.1) as w:
+            bucket = Bucket(BUCKET, created_ms=0)
+            row = Update(everywhere_row(Table.BUCKET, BUCKET), bucket.encode())
+            await w.cluster.nodes[0].run(lambda node: node.tables.write([row]))
+            start = w.loop.time()
+            version = await w.cluster.nodes[0].run(
+                lambda node: node.objects.put(PutRequest(bucket, b"key", Bytes(A), (), None, None))
+            )
+            assert w.loop.time() - start < 0.4 + 0.05
+
+            async def read(node: Node) -> bytes:
+                version = await node.objects.head(BUCKET, b"key", None)
+                stream = await node.objects.read(BUCKET, version, 0, version.size)
+                return b"".join([piece async for piece in stream])
+
+            assert version.size == len(A)
+            await w.quiet()
+            start = w.loop.time()
+            assert await w.cluster.nodes[1].run(read) == A
+            assert w.loop.time() - start < 0.4 + 0.05
 
     run(scenario())
 

@@ -58,7 +58,7 @@ class Node:
         self.clock = SimClock()
         self.peer: dict[BlockHash, bytes] = {}
         self.fetches = 0
-        self.owned = True
+        self.owned = self.complete = True
         self.owners = Owners([], 1, 1)
         """What others say of every block."""
         self.variables = LiveVariables(self.state)
@@ -80,7 +80,12 @@ class Node:
         options = BlockOptions(reserve_bytes=0)
         blocks = await BlockFiles.open(files, wanted, node.state, entropy, options)
         node.store = BlockStore(
-            node.replica, node.tables, blocks, BlockLocks(), owns=lambda block: node.owned
+            node.replica,
+            node.tables,
+            blocks,
+            BlockLocks(),
+            owns=lambda block: node.owned,
+            complete=lambda block: node.complete,
         )
         node.queue = ResyncQueue(node.store, node.fetch, node.offer)
         blocks.on_corrupt = node.store.look_again

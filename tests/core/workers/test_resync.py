@@ -8,13 +8,15 @@ import random
 
 import pytest
 
-from garage_lite.core.block.resync import entry_key, resync_rows
+from garage_lite.core.block.resync import Standing, entry_key, resync_rows
+from garage_lite.core.cluster.block_offload import Owners
 from garage_lite.core.errors import InvalidArgument
 from garage_lite.core.ids import BlockHash
 from garage_lite.core.model.rowkeys import block_refs_prefix
 from garage_lite.core.workers.resync import ResyncWorker, failed_entries
 from garage_lite.core.workers.runner import IDLE, State, WorkerRunner
 from garage_lite.core.workers.variables import (
+    RESYNC_BANDWIDTH,
     RESYNC_TRANQUILITY,
     RESYNC_WORKER_COUNT,
     LiveVariables,
@@ -396,6 +398,78 @@ def test_after_a_power_cut_nothing_referenced_is_gone_and_nothing_else_stays() -
         run(after(node.disk.crash(chance, chance.choice([0.0, 0.5, 1.0]), point), marks), point)
 
 
+def test_a_block_that_others_own_stays_until_a_quorum_of_them_has_it() -> None:
+    async def scenario() -> None:
+        node = await Node.open()
+        block = await node.put(A, 1)
+        node.owned = False
+        node.owners = Owners([Standing.HELD, Standing.NEEDED, Standing.STRANGER], 2, 2)
+        await node.store.look_again(block)
+        await node.settle(30)
+        assert node.store.files.has(block)
+        assert len(await failed_entries(node.store)) == 1
+        node.owners = Owners([Standing.HELD, Standing.HELD, Standing.STRANGER], 2, 2)
+        with node.store.leases.hold(block):
+            await node.settle(60)
+            assert node.store.files.has(block)
+        await node.settle(10)
+        assert not node.store.files.has(block)
+        assert node.entries() == 0
+
+    run(scenario())
+
+
+def test_a_block_that_its_owners_do_not_want_goes_after_the_delay() -> None:
+    async def scenario() -> None:
+        node = await Node.open()
+        block = await node.put(A, 1)
+        node.owned = False
+        node.owners = Owners([Standing.UNWANTED, Standing.SPARE, Standing.STRANGER], 2, 2)
+        await node.store.look_again(block)
+        await node.drain()
+        await node.settle(8)
+        assert node.store.files.has(block)
+        await node.settle(4)
+        assert not node.store.files.has(block)
+        assert node.entries() == 0
+
+    run(scenario())
+
+
+def test_a_block_that_comes_back_while_it_is_offered_stays() -> None:
+    async def scenario() -> None:
+        node = await Node.open()
+        block = await node.put(A, 1)
+        node.owned = False
+        node.owners = Owners([Standing.HELD, Standing.HELD], 2, 1)
+        await node.store.look_again(block)
+        offering = asyncio.create_task(node.drain())
+        await asyncio.sleep(0.008)
+        node.owned = True
+        await offering
+        await node.settle(3)
+        assert node.store.files.has(block)
+        assert node.entries() == 0
+
+    for seed in range(5):
+        run(scenario(), seed)
+
+
+def test_a_node_that_may_have_lost_references_deletes_nothing() -> None:
+    async def scenario() -> None:
+        node = await Node.open()
+        node.complete = False
+        block = await node.put(A, 1)
+        await node.forget(block, 1)
+        await node.settle(60)
+        assert node.store.files.has(block)
+        node.complete = True
+        await node.settle(30)
+        assert not node.store.files.has(block)
+
+    run(scenario())
+
+
 def test_workers_above_the_count_rest_and_the_others_pace_themselves() -> None:
     async def scenario() -> None:
         node = await Node.open()
@@ -443,6 +517,7 @@ def test_variables_are_checked_and_kept() -> None:
     async def scenario() -> None:
         node = await Node.open()
         assert node.variables.all() == {
+            "resync-bandwidth": "0",
             "resync-tranquility": "2",
             "resync-worker-count": "1",
             "scrub-tranquility": "4",
@@ -455,14 +530,20 @@ def test_variables_are_checked_and_kept() -> None:
             (RESYNC_TRANQUILITY, "fast"),
             (RESYNC_TRANQUILITY, "9" * 5000),
             (RESYNC_TRANQUILITY, "²"),
+            (RESYNC_BANDWIDTH, "fast"),
+            (RESYNC_BANDWIDTH, "2M 8-23"),
             ("colour", "1"),
         ]:
             with pytest.raises(InvalidArgument):
                 await node.variables.set(name, value)
-        with pytest.raises(InvalidArgument, match="there are resync-tranquility"):
+        with pytest.raises(InvalidArgument, match="there are resync-bandwidth"):
             node.variables.get("colour")
         assert LiveVariables(node.state)[RESYNC_WORKER_COUNT] == 8
         assert node.variables.get(RESYNC_WORKER_COUNT) == "8"
+        await node.variables.set(RESYNC_BANDWIDTH, "2M 08:00-23:00")
+        again = LiveVariables(node.state)
+        assert again.get(RESYNC_BANDWIDTH) == "2M 08:00-23:00"
+        assert [again.bandwidth.rate_at(60 * hour) for hour in (7, 8)] == [0, 2_000_000]
 
     run(scenario())
 

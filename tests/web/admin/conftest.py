@@ -78,7 +78,17 @@ async def lone(tmp_path: Path) -> AsyncIterator[Lone]:
     blocks = lone_blocks(disk.replica, tables, block_files, HERE, leases)
     storage = Storage(tables, blocks, Budget(16 * MIB), leases, HERE, b"b" * 16)
     directory = await Directory.load(tables)
-    background = Background(blocks.store, blocks, state, HERE, b"b" * 16, scrub=False)
+    layout = ClusterLayout(disk.replica, disk.clock, HERE, Parameters(1), Consistency.CONSISTENT)
+    background = Background(
+        blocks.store,
+        blocks,
+        state,
+        HERE,
+        b"b" * 16,
+        layout=layout,
+        scrub=False,
+        minute_of_day=lambda now_us: 0,
+    )
     context = AdminContext(
         facts=NodeFacts(HERE, "attic", "v0.1.0", "3.11", "garage", "192.0.2.7:3901"),
         clock=disk.clock,
@@ -87,7 +97,7 @@ async def lone(tmp_path: Path) -> AsyncIterator[Lone]:
         keys=Keys(tables, directory),
         uploads=Uploads(storage),
         storage=storage,
-        layout=ClusterLayout(disk.replica, disk.clock, HERE, Parameters(1), Consistency.CONSISTENT),
+        layout=layout,
         metadata=disk.store,
         metadata_space=lambda: Space(7 * GB, 10 * GB),
         blocks=blocks.store,
