@@ -72,14 +72,7 @@ class Workload:
 async def _begin(workload: Workload, seed: int, loop: SimLoop) -> Run:
     chance = random.Random(f"world {seed}")
     nodes, copies = chance.choice(workload.nodes), chance.choice(workload.copies)
-    cluster = Cluster(
-        loop,
-        seed,
-        max(nodes, copies),
-        copies,
-        spare=workload.spare,
-        weather=trouble.weather(seed, fair=not workload.troubles),
-    )
+    cluster = Cluster(loop, seed, max(nodes, copies), copies, spare=workload.spare)
     for node in cluster.nodes:
         node.clock.skew_us = int(chance.choice((0, 0, 1e3, 1e5, 5e6)) * chance.uniform(-1, 1))
     await cluster.start()
@@ -92,6 +85,7 @@ async def _begin(workload: Workload, seed: int, loop: SimLoop) -> Run:
     assert bucket is not None
     holders = cluster.nodes[: max(nodes, copies)]
     await cluster.until(lambda: all(_bucket(node.running) == bucket for node in holders))
+    cluster.network.weather = trouble.weather(seed, fair=not workload.troubles)
     return Run(cluster, bucket, Journal(), chance)
 
 

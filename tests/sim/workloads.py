@@ -8,7 +8,13 @@ from typing import Final
 
 from garage_lite.core.errors import GarageLiteError
 from tests.sim import trouble
-from tests.sim.checkers import both_ended, not_linearizable, stale_reads, wrong_listings
+from tests.sim.checkers import (
+    both_ended,
+    not_linearizable,
+    stale_reads,
+    used_after_revocation,
+    wrong_listings,
+)
 from tests.sim.clients import Client
 from tests.sim.history import Kind, Outcome
 from tests.sim.rest import at_rest
@@ -57,7 +63,7 @@ async def look(run: Run) -> None:
     for node in run.cluster.nodes:
         for key in keys:
             await client.get(key, node)
-        await client.list(node)
+        await client.listing(node)
 
 
 # --- one object
@@ -136,7 +142,7 @@ async def sets(run: Run) -> None:
             case 3 if mine:
                 await client.delete_many(sorted(set(mine))[:5])
             case _:
-                await client.list()
+                await client.listing()
 
     await each(run, step)
 
@@ -285,7 +291,7 @@ async def one_silent(run: Run) -> None:
                 case 2:
                     await client.delete(key)
                 case 3:
-                    await client.list()
+                    await client.listing()
                 case _:
                     await client.get(key)
 
@@ -317,6 +323,36 @@ async def two_layouts(run: Run) -> None:
             run.wrong += [f"version {number} has two contents" for number in one.forks(other)]
 
 
+async def revocations(run: Run) -> None:
+    """Access keys get rights and lose them, while every node is asked what they may do."""
+    revoked: dict[str, float] = {}
+    uses: list[tuple[str, float]] = []
+    now = run.cluster.loop.time
+    over = asyncio.Event()
+
+    async def operate(client: Client, number: int) -> None:
+        key = await client.make_key(f"key {number}")
+        if key is None or await client.allow(key) is not Outcome.OK:
+            return
+        await asyncio.sleep(client.random.uniform(0, 3))
+        if await client.revoke(key) is Outcome.OK:
+            revoked[key] = now()
+        await asyncio.sleep(client.random.uniform(0, 3))
+
+    async def use(client: Client) -> None:
+        while not over.is_set():
+            begin = now()
+            uses.extend((key, begin) for key in await client.usable_keys())
+            await asyncio.sleep(client.random.uniform(0, 0.3))
+
+    async def operators() -> None:
+        await run.together(*(operate(run.client(f"operator {n}"), n) for n in range(3)))
+        over.set()
+
+    await run.together(operators(), *(use(run.client(f"user {n}", n)) for n in range(3)))
+    run.wrong += used_after_revocation(revoked, uses)
+
+
 def unhurt(run: Run) -> Sequence[str]:
     """No operation of a run without trouble may fail."""
     failed = [
@@ -343,6 +379,7 @@ WORKLOADS: Final[dict[str, Workload]] = {
     "beside blind": Workload(beside_blind, (linearizable,), trouble.ALL, look),
     "one silent": Workload(one_silent, (regular, prompt), (), nodes=(3,)),
     "two layouts": Workload(two_layouts, (), (), spare=1, seeds=40),
+    "revocations": Workload(revocations, (), trouble.NETWORK, seeds=60),
     "lost disks": Workload(
         registers, (linearizable,), (*trouble.ALL, *trouble.LOSSES * 3), look, nodes=(3,)
     ),
