@@ -92,21 +92,43 @@ async def pages_of(
             yield end_of_page(key) - length, blocks
 
 
+async def _pages_here(
+    storage: Storage, bucket: BucketId, data: DataId, overhead: int, start: int
+) -> AsyncIterator[tuple[int, list[BlockEntry]]]:
+    """As `pages_of`, of those pages that are on this node; ends before the first that is not.
+
+    A page never changes while its version lives, and that it lives is known already: a page that
+    is here needs no other node's word.
+    """
+    reached = start
+    first = page_row(bucket, data, end=start + 1)
+    view = storage.tables.durable()
+    for keys, values in view.scan(first, after_prefix(pages_prefix(bucket, data))):
+        for key, value in zip(keys, values, strict=True):
+            blocks = decode_page(value) if value else []
+            offset = end_of_page(key) - sum(block.size - overhead for block in blocks)
+            if offset > reached or not blocks:
+                return
+            yield offset, blocks
+            reached = end_of_page(key)
+
+
 async def _data_spans(
     storage: Storage, bucket: BucketId, data: DataId, overhead: int, start: int, end: int
 ) -> AsyncIterator[Span]:
     reached = start
-    async for offset, blocks in pages_of(storage, bucket, data, overhead, start):
-        for block in blocks:
-            last = offset + block.size - overhead
-            if offset > reached:
-                raise _RowsGone("a page of the object's block list is missing")
-            if last > reached:
-                yield Span(data, block, offset, reached - offset, min(end, last) - offset)
-                reached = min(end, last)
-            if reached >= end:
-                return
-            offset = last
+    for pages in (_pages_here, pages_of):
+        async for offset, blocks in pages(storage, bucket, data, overhead, reached):
+            for block in blocks:
+                last = offset + block.size - overhead
+                if offset > reached:
+                    raise _RowsGone("a page of the object's block list is missing")
+                if last > reached:
+                    yield Span(data, block, offset, reached - offset, min(end, last) - offset)
+                    reached = min(end, last)
+                if reached >= end:
+                    return
+                offset = last
     raise _RowsGone("the object's block list ends early")
 
 

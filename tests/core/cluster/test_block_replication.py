@@ -76,7 +76,7 @@ def test_an_object_of_one_block_takes_two_round_trips_and_a_read_of_it_one() -> 
             await w.quiet()
             start = w.loop.time()
             assert await w.cluster.nodes[1].run(read) == A
-            assert w.loop.time() - start < 0.4 + 0.05
+            assert w.loop.time() - start < 0.2 + 0.03
 
     run(scenario())
 
