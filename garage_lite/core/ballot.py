@@ -197,8 +197,10 @@ class Known:
     """Settled, though perhaps pruned since."""
     forgot: int
     """What was settled up to this clock may lack its note."""
-    ended: Ballot | None
-    """The ballot of something chosen that somebody still takes for undecided."""
+    newest: Ballot
+    """The highest at which anything was accepted."""
+    ended: Proposal | None
+    """Something chosen, or void, that somebody still takes for undecided."""
     uneven: frozenset[bytes]
     """Keys of rows that not all who promised have as they are in `rows`."""
 
@@ -219,37 +221,35 @@ def union(promises: Sequence[Promise], merge: Merge) -> Known:
         for key, value in promise.rows.items():
             rows[key] = merge(key, rows.get(key), value)
     slots = [Slot(promise.accepted, promise.proposal) for promise in promises]
-    undecided, ended = decided(slots, rows, merge)
-    for slot in ended:
-        notes.update(dict.fromkeys(names_of(slot.proposal), slot.ballot.clock))
+    undecided, chosen_slot = decided(slots, rows, merge)
+    newest = max(slot.ballot for slot in slots)
+    ended = None
+    if chosen_slot is not None:
+        ended = chosen_slot.proposal
+        notes.update(dict.fromkeys(names_of(ended), newest.clock))
+    elif undecided is None and any(slot.proposal != NOTHING for slot in slots):
+        ended = NOTHING
     uneven = frozenset(
         key for key, value in rows.items() if any(p.rows.get(key) != value for p in promises)
     )
-    behind = undecided is None and any(slot.proposal != NOTHING for slot in slots)
-    return Known(
-        rows,
-        undecided,
-        notes,
-        max(promise.forgot for promise in promises),
-        max(slot.ballot for slot in slots) if behind else None,
-        uneven,
-    )
+    forgot = max(promise.forgot for promise in promises)
+    return Known(rows, undecided, notes, forgot, newest, ended, uneven)
 
 
 def decided(
     slots: Sequence[Slot], rows: Mapping[bytes, bytes], merge: Merge
-) -> tuple[Proposal | None, list[Slot]]:
-    """Of what a quorum's members accepted: what is undecided, if anything is, and the slots that
-    are known to be chosen. Only the highest ballot counts: its proposer knew of all below that
+) -> tuple[Proposal | None, Slot | None]:
+    """Of what a quorum's members accepted: what is undecided, if anything is, or else the slot
+    that is known to be chosen. Only the highest ballot counts: its proposer knew of all below that
     may have been chosen."""
     newest = max((slot.ballot for slot in slots), default=NEVER)
     found = [slot for slot in slots if slot.ballot == newest and slot.proposal != NOTHING]
     if not found:
-        return None, []
+        return None, None
     ended = any(slot == (newest, NOTHING) for slot in slots)
     if ended or is_among(found[0].proposal, rows, merge):
-        return None, found[:1]
-    return found[0].proposal, []
+        return None, found[0]
+    return found[0].proposal, None
 
 
 def is_among(proposal: Proposal, rows: Mapping[bytes, bytes], merge: Merge) -> bool:
@@ -385,7 +385,7 @@ def deciding(judge: Judge[T], next_ballot: Callable[[Ballot], Ballot], rules: Ru
 
 
 def settling(next_ballot: Callable[[Ballot], Ballot], rules: Rules) -> Steps[None]:
-    """Finish what is undecided, and tell of what is not; nothing else."""
+    """Finish what is undecided, or tell of what was chosen whoever lacks it; nothing else."""
     above, attempt = NEVER, 0
     while True:
         ballot = next_ballot(above)
@@ -393,8 +393,9 @@ def settling(next_ballot: Callable[[Ballot], Ballot], rules: Rules) -> Steps[Non
         if isinstance(answer, Promises):
             known = union(answer.promises, rules.merge)
             if known.undecided is None:
-                if known.ended is not None:
-                    yield Learn(Chosen(known.ended, (), ()))
+                carry = rules.carried(known)
+                if known.ended is not None or carry:
+                    yield Learn(repeated(known, carry))
                 return
             answer = yield finishing(known, known.undecided, ballot, rules)
             if isinstance(answer, Accepted):
@@ -409,6 +410,12 @@ def settling(next_ballot: Callable[[Ballot], Ballot], rules: Rules) -> Steps[Non
 def finishing(known: Known, proposal: Proposal, ballot: Ballot, rules: Rules) -> Accept:
     """Another's proposal under one's own ballot."""
     return Accept(ballot, proposal, rules.carried(known), known.notes)
+
+
+def repeated(known: Known, carry: Rows) -> Chosen:
+    """What was chosen before, for those who have not heard."""
+    ended = known.ended or NOTHING
+    return Chosen(known.newest, ended.rows + carry, names_of(ended))
 
 
 def finished(proposal: Proposal, ballot: Ballot) -> Chosen:

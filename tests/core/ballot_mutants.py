@@ -66,16 +66,16 @@ def _forget_the_ballot(self: Acceptor, number: Ballot, names: Any = ()) -> Accep
     return replace(noted, accepted=ballot.NEVER, proposal=NOTHING)
 
 
-def _lowest_slot(slots: Any, rows: Any, merge: Any) -> tuple[Proposal | None, list[Slot]]:
+def _lowest_slot(slots: Any, rows: Any, merge: Any) -> tuple[Proposal | None, Slot | None]:
     found = [slot for slot in slots if slot.proposal != NOTHING]
     lowest = min(found, key=lambda slot: slot.ballot, default=None)
     if lowest is None or ballot.is_among(lowest.proposal, rows, merge):
-        return None, []
-    return lowest.proposal, []
+        return None, None
+    return lowest.proposal, None
 
 
-def _nothing_undecided(slots: Any, rows: Any, merge: Any) -> tuple[Proposal | None, list[Slot]]:
-    return None, []
+def _nothing_undecided(slots: Any, rows: Any, merge: Any) -> tuple[Proposal | None, Slot | None]:
+    return None, None
 
 
 _successor = deciding.successor_of

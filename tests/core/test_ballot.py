@@ -198,3 +198,8 @@ def test_settling_tells_of_what_was_decided_whoever_takes_it_for_undecided() -> 
     next(steps)
     told = steps.send(Promises([promise(LOW, MINE), promise(MIDDLE)]))
     assert told == Learn(Chosen(MIDDLE, (), ()))
+    steps = settling(numbered([0]), RULES)
+    next(steps)
+    told = steps.send(Promises([promise(MIDDLE, MINE), promise(MIDDLE), promise(k0=b"a")]))
+    rows = (*MINE.rows, (b"k0", b"a"))
+    assert told == Learn(Chosen(MIDDLE, rows, (b"old", b"mine")))

@@ -6,7 +6,8 @@ Whatever comes from a peer is checked before it is used.
 
     rows/write: [layout version, [[key, value] | [key], ...], flags, [[rule, key, value], ...]]
                 -> [[row key, newest row key], ...]       the object rows that came late; see `Late`
-    rows/read:  [layout version, question, argument, ...] -> [[key, value, ...], reach | nil, [row key, ...]]
+    rows/read:  [layout version, question, argument, ...]
+                -> [[key, value, ...], reach | nil, [undecided row key, ...]]
       GET       [key, ...]
       RANGE     start, end, rows at most      rows of start <= key < end
       PREFIX    prefix                        see `View.with_prefix`; meant for few
@@ -21,6 +22,7 @@ from enum import IntEnum, IntFlag
 from itertools import chain
 from typing import Any, Final, NamedTuple
 
+from garage_lite.core.block.resync import looks_for
 from garage_lite.core.cluster.cluster_layout import ClusterLayout
 from garage_lite.core.cluster.peers import Endpoints
 from garage_lite.core.cluster.rpc import Request
@@ -102,8 +104,20 @@ class RowService:
             self._meet(changes, late, new=not flags & Flags.MERGE)
 
         now_ms = self._clock.now_us() // 1000
+        if flags & Flags.MERGE and (looks := self._looks_for_blocks(changes)):
+            await self._replica.apply(looks, now_ms, None, False)
         await self._replica.apply(changes, now_ms, guard, bool(flags & Flags.DELETES))
         return late
+
+    def _looks_for_blocks(self, changes: Sequence[Change]) -> list[Change]:
+        """References that come by repair or sync come without their blocks."""
+        references = [
+            (change.key, change.value)
+            for change in changes
+            if isinstance(change, Update) and change.key[0] == Table.BLOCK_REF
+        ]
+        now_us = self._clock.now_us()
+        return [Update(*row) for row in looks_for(references, self._replica.latest.get, now_us)]
 
     def _meet(self, changes: Sequence[Change], late: list[Late], *, new: bool) -> None:
         now_us = self._clock.now_us()

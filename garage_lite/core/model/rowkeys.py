@@ -61,6 +61,12 @@ class Table(IntEnum):
     BURIED = 0x85
     """as an object row: one that older or newer rows depend on and that many others lie above
     (core/table/history.py), so that it is found without reading those."""
+    BALLOT = 0x86
+    """as the common start of an object's versions, or as an alias: what this replica remembers of
+    that register's ballots (core/ballot.py)."""
+    UNDECIDED = 0x87
+    """as a row of a proposal that this replica accepted and knows no end of; readers of that row
+    look for it, and a worker."""
 
     REF_CHECK = 0x86
     """due time, us (8) | a block ref's own key -> the key of the page that names the block: a
@@ -89,6 +95,7 @@ SUFFIX_BYTES: Final[dict[int, int]] = {
     Table.PART_LIST: 8,
     Table.BLOCK_REF: 16,
     Table.BURIED: STAMP_BYTES,
+    Table.UNDECIDED: STAMP_BYTES,
 }
 """How many last bytes of a row key the bloom filters leave out; 0 where not named."""
 
@@ -96,6 +103,8 @@ KEY_END: Final = b"\x00\x01"
 _INVERT: Final = bytes(255 - byte for byte in range(256))
 _OBJECT: Final = bytes((Table.OBJECT,))
 _BURIED: Final = bytes((Table.BURIED,))
+_BALLOT: Final = bytes((Table.BALLOT,))
+_UNDECIDED: Final = bytes((Table.UNDECIDED,))
 
 
 class Stamp(NamedTuple):
@@ -163,6 +172,16 @@ def buried_row(object_row_key: bytes) -> bytes:
 
 def object_row_of(buried_row_key: bytes) -> bytes:
     return _OBJECT + buried_row_key[1:]
+
+
+def ballot_row(register: bytes) -> bytes:
+    """The BALLOT row of a register: an object prefix, or an alias row's key."""
+    return _BALLOT + register[1:]
+
+
+def undecided_row(row_key: bytes) -> bytes:
+    """The UNDECIDED row of a row that may be about to be written."""
+    return _UNDECIDED + row_key[1:]
 
 
 def _plain_stamp(stamp: Stamp) -> bytes:

@@ -69,11 +69,14 @@ def versions_in(rows: Mapping[bytes, bytes]) -> list[ObjectVersion]:
 
 
 def conditional(
-    prefix: bytes, version: ObjectVersion, check: Check, riders: Rows = ()
+    prefix: bytes,
+    version: ObjectVersion,
+    check: Check,
+    riders: Callable[[ObjectVersion], Rows] = lambda placed: (),
 ) -> Judge[ObjectVersion | CallerError]:
     """A write of `version` (its stamp's id counts) that `check` may refuse.
 
-    `prefix` is the key's object prefix; `riders` are rows to write with it.
+    `prefix` is the key's object prefix; `riders(placed)` are rows to write with it.
     """
 
     def judge(known: Known, ballot: Ballot) -> Verdict[ObjectVersion | CallerError]:
@@ -90,7 +93,7 @@ def conditional(
         except CallerError as refusal:
             return Verdict(refusal, Proposal(b"", (), settles), confirms)
         row = object_row(prefix, stamp)
-        proposal = Proposal(name_of(row), ((row, placed.encode()), *riders), settles)
+        proposal = Proposal(name_of(row), ((row, placed.encode()), *riders(placed)), settles)
         return Verdict(placed, proposal, confirms)
 
     return judge
@@ -150,6 +153,17 @@ def _settled(
         if not version.settled and name_of(row) not in known.notes:
             return (name_of(row),), ((row, replace(version, settled=True).encode()),)
     return (), ()
+
+
+def current_row(register: bytes, answers: Sequence[Mapping[bytes, bytes]], rules: Rules) -> bytes:
+    """The key of the current version's row by what several replicas hold; where there is none,
+    one after all versions."""
+    rows: dict[bytes, bytes] = {}
+    for answer in answers:
+        for key, value in answer.items():
+            rows[key] = rules.merge(key, rows.get(key), value)
+    alive = survivors(versions_in(rows))
+    return object_row(register, alive[0].stamp) if alive else register + b"\xff" * STAMP_BYTES
 
 
 def carried(known: Known) -> Rows:

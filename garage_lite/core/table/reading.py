@@ -53,8 +53,8 @@ def join(answers: Mapping[Name, Answer], *, cut: bool = False) -> Joined[Name]:
     where one replica may know more than the others had room to say."""
     first, *others = answers.values()
     if all(other == first for other in others):
-        rows = _explained(dict(first.rows))
-        return Joined(rows, first.reach, {}, _undecided((first,), rows, None))
+        undecided = _undecided((first,), first.rows, None)
+        return Joined(_explained(dict(first.rows)), first.reach, {}, undecided)
     reaches = [answer.reach for answer in answers.values() if answer.reach is not None]
     least = min(reaches, default=None)
     joined: dict[bytes, bytes] = {}
