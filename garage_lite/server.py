@@ -21,6 +21,7 @@ from typing import Final
 
 from garage_lite import __version__
 from garage_lite.config import Config, require_rpc_secret
+from garage_lite.core.cluster.clocks import Clocks
 from garage_lite.core.cluster.identity import load_or_create_node_key
 from garage_lite.core.cluster.mesh import PING_TIMEOUT_SECONDS, Mesh, MeshSettings
 from garage_lite.core.cluster.rpc import JSON_API, operations_handler
@@ -46,6 +47,8 @@ log = logging.getLogger(__name__)
 
 DRAIN_SECONDS: Final = 5.0
 RECEIVE_BYTES: Final = 64 * KIB
+OLDER_THAN_THIS_PROGRAM_US: Final = 1_735_689_600_000_000
+"""2025-01-01: a clock that shows less was never set."""
 
 
 def run_server(
@@ -97,13 +100,26 @@ async def _serve(
             if single_node:
                 await node.layout.use_single_node(_capacity(config, node))
             await _make_defaults(node, default_bucket, default_access_key)
-            async with _doors(node, mesh):
+            async with _trusted_clock(node, mesh), _doors(node, mesh):
                 gc.collect()
                 gc.freeze()
                 log.info("Garage Lite %s is ready, node %s", __version__, key.node.hex()[:16])
                 await stopping.wait()
                 log.info("Stopping")
     log.info("Stopped")
+
+
+@contextlib.asynccontextmanager
+async def _trusted_clock(node: Node, mesh: Mesh) -> AsyncIterator[None]:
+    """Hold writes while this node's clock can't be trusted."""
+    floor_us = max(OLDER_THAN_THIS_PROGRAM_US, node.tables.newest_stamp)
+    clocks = Clocks(mesh, node.world.clock, floor_us)
+    node.cluster.clock_is_sane = clocks.is_sane
+    clocks.start()
+    try:
+        yield
+    finally:
+        await clocks.stop()
 
 
 def mesh_settings(config: Config) -> MeshSettings:

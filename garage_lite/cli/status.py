@@ -22,6 +22,9 @@ _COLUMNS: Row = (
 )
 
 
+_SKEW_MSEC = 10_000
+
+
 async def status(context: Context, api: Api) -> None:
     cluster = await api.call("GetClusterStatus")
     layout = await api.call("GetClusterLayout")
@@ -42,8 +45,24 @@ async def status(context: Context, api: Api) -> None:
                 " history with\n`garage layout history` and use `garage layout skip-dead-nodes`"
                 " to force progress."
             )
+    for line in _warnings(cluster["nodes"]):
+        print(f"\nWARNING: {line}")
     if print_staged_changes(layout):
         print("\nPlease use `garage layout show` to check the proposed new layout and apply it.\n")
+
+
+def _warnings(nodes: list[dict[str, Any]]) -> list[str]:
+    """What somebody should look at: alarms of the node talked to, clocks that differ from its."""
+    lines = [alarm for node in nodes for alarm in node.get("alarms", ())]
+    for node in nodes:
+        skew = node.get("clockSkewMsec") or 0
+        if abs(skew) > _SKEW_MSEC:
+            where = "ahead of" if skew > 0 else "behind"
+            lines.append(
+                f"The clock of node {short(node['id'])} is {abs(skew) / 1000:.0f} seconds {where}"
+                " this node's."
+            )
+    return lines
 
 
 def _healthy(node: dict[str, Any], staged: set[str]) -> Row:

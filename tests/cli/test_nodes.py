@@ -81,6 +81,21 @@ def test_join_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert not (tmp_path / "meta" / "joined.toml").exists()
 
 
+def test_status_warns(node: FakeNode, cli: Cli) -> None:
+    node.answers["GetClusterLayout"] = {"stagedRoleChanges": [], "stagedParameters": None}
+    here = {"id": "ab" * 32, "isUp": True, "alarms": ["This node has a twin."]}
+    there = {"id": "cd" * 32, "isUp": True, "clockSkewMsec": -12_345}
+    node.answers["GetClusterStatus"] = {"layoutVersion": 0, "nodes": [here, there]}
+    out = cli("status")[1]
+    assert "\nWARNING: This node has a twin.\n" in out
+    assert (
+        "\nWARNING: The clock of node cdcdcdcdcdcdcdcd is 12 seconds behind this node's.\n" in out
+    )
+    there["clockSkewMsec"] = 900
+    here["alarms"] = []
+    assert "WARNING" not in cli("status")[1]
+
+
 def test_status_tells_of_a_relayed_node(node: FakeNode, cli: Cli) -> None:
     node.answers["GetClusterLayout"] = {"stagedRoleChanges": [], "stagedParameters": None}
     shown = {"id": "ab" * 32, "hostname": "attic", "addr": "192.0.2.7:3901", "isUp": True}

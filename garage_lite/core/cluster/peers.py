@@ -9,7 +9,7 @@ which costs no message.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from typing import Any, Protocol
 
 from garage_lite.core.cluster.rpc import CALL_SECONDS, Handler, Reply, Request
@@ -89,6 +89,8 @@ class Cluster:
         self.node = node
         self.endpoints = endpoints
         self.peers = peers
+        self.clock_is_sane: Callable[[], bool] = lambda: True
+        """Whether this node may stamp a write now; otherwise ClockInsane is for the caller."""
 
     async def call(
         self,

@@ -18,7 +18,7 @@ from garage_lite.core.cluster.quorum_rows import QuorumRows, Stale
 from garage_lite.core.cluster.registers import Registers
 from garage_lite.core.cluster.row_service import Flags, Question, RowService
 from garage_lite.core.disk.replica import Guard, Listener, Replica
-from garage_lite.core.errors import QuorumNotReached
+from garage_lite.core.errors import ClockInsane, QuorumNotReached
 from garage_lite.core.hlc import HybridClock
 from garage_lite.core.ids import NodeId
 from garage_lite.core.layout.lookup import Lookup, NodeSet
@@ -97,8 +97,16 @@ class Tables:
     def now_ms(self) -> int:
         return self.clock.now_us() // 1000
 
+    @property
+    def newest_stamp(self) -> int:
+        """The highest stamp this node has issued or met, before its last stop too."""
+        return self._stamps.newest
+
     def stamp(self, above: int = 0) -> int:
-        """The next stamp of this node's hybrid clock, microseconds, greater than `above`."""
+        """The next stamp of this node's hybrid clock, microseconds, greater than `above`. Raises
+        ClockInsane while this node's clock can't be trusted."""
+        if not self._cluster.clock_is_sane():
+            raise ClockInsane
         return self._stamps.next(self.clock.now_us(), above)
 
     async def sure_stamp(self, above: int = 0) -> int:

@@ -109,6 +109,7 @@ def _node_json(
             "addr": context.facts.rpc_address,
             "hostname": context.facts.hostname,
             "resyncQueueLen": context.resync.length,
+            "alarms": sorted(context.mesh.complaints.alarms.values()) if context.mesh else [],
         }
         return shown | partitions_json(context)
     return shown if peer is None else shown | peer_json(peer)
