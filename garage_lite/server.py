@@ -249,5 +249,6 @@ def _admin_context(node: Node, mesh: Mesh) -> AdminContext:
         variables=node.background.variables,
         resync=node.background.resync,
         scrub=node.background.scrub,
+        cluster=node.cluster,
         mesh=mesh,
     )

@@ -52,6 +52,7 @@ block_max_concurrent_reads = 4
 block_max_concurrent_writes_per_request = 10
 compression_level = "none"
 replication_factor = 3
+data_replication_factor = 2
 consistency_mode = "degraded"
 rpc_secret = "{SECRET}"
 rpc_bind_addr = "127.0.0.1:3901"

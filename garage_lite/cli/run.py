@@ -9,12 +9,15 @@ import asyncio
 import importlib
 import sys
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from garage_lite.cli.parse import Values
 from garage_lite.config import Config, embedded, find_config_file, load
 from garage_lite.config.secret_files import Flags
 from garage_lite.core.errors import GarageLiteError
+
+CALL_SECONDS: Final = 60.0
+"""More than a node waits for another."""
 
 
 class CommandFailed(Exception):
@@ -24,34 +27,49 @@ class CommandFailed(Exception):
 class Api:
     """The Admin API's operations on one node, by name."""
 
-    def __init__(self, call: Callable[[str, Any], Awaitable[Any]], node: str) -> None:
+    def __init__(self, call: Callable[[str, Any, float], Awaitable[Any]], node: str) -> None:
+        """`call(operation, parameters, seconds it may take)`."""
         self._call = call
         self.node = node
         """Hex id of the node talked to."""
 
-    async def call(self, operation: str, parameters: Any = None) -> Any:
+    async def call(
+        self, operation: str, parameters: Any = None, seconds: float = CALL_SECONDS
+    ) -> Any:
         """The operation's JSON. CommandFailed with its code and message."""
         from garage_lite.core.wire.messages import PeerFailed
 
         try:
-            return await self._call(operation, {} if parameters is None else parameters)
+            return await self._call(operation, {} if parameters is None else parameters, seconds)
         except PeerFailed as error:
             shown = f"{error.code} ({error.status})" if error.status else error.code
             raise CommandFailed(f"{operation} returned {shown}: {error.message}") from error
 
-    async def on_node(self, operation: str, body: Any = None) -> Any:
-        """A per-node operation's answer from this node."""
-        answers = await self.on_nodes(operation, False, body)
+    async def on_node(self, operation: str, body: Any = None, *, node: str | None = None) -> Any:
+        """A per-node operation's answer from one node: as in `on_nodes`."""
+        answers = await self.on_nodes(operation, False, body, node=node)
         for message in answers["error"].values():
             raise CommandFailed(message)
         for answer in answers["success"].values():
             return answer
         raise CommandFailed(f"{operation}: no node answered")
 
-    async def on_nodes(self, operation: str, all_nodes: bool, body: Any = None) -> Any:
-        """A per-node operation's {success: {node: answer}, error: {node: message}}."""
-        node = "*" if all_nodes else self.node
-        return await self.call(operation, {"node": node, "body": {} if body is None else body})
+    async def on_nodes(
+        self,
+        operation: str,
+        all_nodes: bool,
+        body: Any = None,
+        *,
+        node: str | None = None,
+        seconds: float = CALL_SECONDS,
+    ) -> Any:
+        """A per-node operation's {success: {node: answer}, error: {node: message}}: of all nodes,
+        of the one whose id begins with `node`, or of the one talked to."""
+        if all_nodes and node is not None:
+            raise CommandFailed("Please specify only --all-nodes or --node")
+        target = "*" if all_nodes else node or self.node
+        parameters = {"node": target, "body": {} if body is None else body}
+        return await self.call(operation, parameters, seconds)
 
 
 class Context:
@@ -117,7 +135,7 @@ async def _remote(function: Callable[[Context, Api], Awaitable[Any]], context: C
 
     async with open_client(context) as (client, node):
 
-        async def call(operation: str, parameters: Any) -> Any:
-            return await client.call(JSON_API, [operation, parameters])
+        async def call(operation: str, parameters: Any, seconds: float) -> Any:
+            return await client.call(JSON_API, [operation, parameters], seconds)
 
         return await function(context, Api(call, node))

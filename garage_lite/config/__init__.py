@@ -106,6 +106,8 @@ class Config:
     rpc_bind_addr: Address
     s3_api: S3ApiConfig
     replication_factor: int
+    data_replication_factor: int | None = None
+    """Copies of each block; None: as many as of metadata."""
     rpc_secret: bytes | None = field(default=None, repr=False)
     """32 bytes. A server can't start without it; the CLI says so when it needs it."""
     metadata_snapshots_dir: str | None = None

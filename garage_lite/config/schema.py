@@ -238,6 +238,7 @@ ROOT_KEYS: Final[Mapping[str, Key]] = {
     "block_max_concurrent_writes_per_request": Key(_integer(1, 64)),
     "compression_level": Key(_compression),
     "replication_factor": Key(_integer(1, 16), required=True),
+    "data_replication_factor": Key(_integer(1, 16)),
     "consistency_mode": Key(_one_of("consistent", "degraded", "dangerous")),
     "rpc_secret": Key(_string),
     "rpc_secret_file": Key(_string),

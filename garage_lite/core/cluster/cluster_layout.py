@@ -12,9 +12,9 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from dataclasses import replace
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from garage_lite.core.disk.replica import Replica
 from garage_lite.core.errors import ConfigError, InvalidArgument, LayoutFork
@@ -23,6 +23,7 @@ from garage_lite.core.layout.history import LayoutHistory
 from garage_lite.core.layout.lookup import Lookup
 from garage_lite.core.layout.roles import Parameters, Role
 from garage_lite.core.layout.statistics import Statistics, statistics
+from garage_lite.core.layout.trackers import Tracker
 from garage_lite.core.layout.version import LayoutVersion
 from garage_lite.core.model.rowkeys import Table, local_row
 from garage_lite.core.ports import Clock
@@ -35,6 +36,8 @@ ROW: Final = local_row(Table.NODE, b"cluster layout")
 SINGLE_NODE_ZONE: Final = "dc1"
 SINGLE_NODE_TAG: Final = "default"
 
+T = TypeVar("T")
+
 Elect = Callable[[LayoutVersion, LayoutVersion], Awaitable[LayoutVersion]]
 """(current, planned) -> the version that gets the number, decided among nodes."""
 Edit = Callable[[LayoutHistory, int], LayoutHistory]
@@ -46,6 +49,13 @@ class ZoneRedundancy(NamedTuple):
 
     at_least: int | None
     """None: as many zones as possible."""
+
+
+class Skipped(NamedTuple):
+    """The nodes for which something was said in their place, each sorted."""
+
+    ack: tuple[NodeId, ...]
+    sync: tuple[NodeId, ...]
 
 
 class ClusterLayout:
@@ -67,7 +77,7 @@ class ClusterLayout:
         self._clock = clock
         self.node = node
         self._configured = configured
-        self._mode = mode
+        self.mode = mode
         self._elect = elect
         self._editing = asyncio.Lock()
         self._writing: Counter[int] = Counter()
@@ -78,14 +88,7 @@ class ClusterLayout:
         if stored.current.number == 0:
             stored = replace(stored, active=LayoutHistory.fresh(configured).active)
         self._show(stored)
-        wanted = self._with_configured_factors(self.history, 0).staging.staged_parameters
-        if wanted.replication_factor != self.history.current.copies:
-            log.warning(
-                "The cluster layout has replication factor %d, the configuration %d: the next"
-                " layout that is applied will have the configured one.",
-                self.history.current.copies,
-                wanted.replication_factor,
-            )
+        self._warn_of_other_factors()
 
     history: LayoutHistory
     lookup: Lookup
@@ -151,18 +154,21 @@ class ClusterLayout:
 
         await self._edit(edit)
 
-    def preview(self) -> tuple[LayoutHistory, Statistics]:
+    async def preview(self) -> tuple[LayoutHistory, Statistics]:
         """What `apply` of the next version would make. Raises NotAllowedHere in plain words."""
-        return self._applied(self.history, self.history.current.number + 1, 0)
+        history = self.history
+        return await _in_thread(lambda: self._applied(history, history.current.number + 1, 0))
 
     async def apply(self, number: int) -> Statistics:
         """Make the staged changes into version `number`, which must be the next.
 
-        Raises InvalidArgument for another number, NotAllowedHere where there is no assignment,
-        Unavailable where those who must agree can't be reached.
+        Raises InvalidArgument for another number or where other changes got it, NotAllowedHere
+        where there is no assignment, Unavailable where those who must agree can't be reached.
         """
-        before, staged = self.history.current, self.history.staging
-        planned = self._applied(self.history, number, self._clock.now_us())[0].current
+        known, now_us = self.history, self._clock.now_us()
+        before, staged = known.current, known.staging
+        applied, _ = await _in_thread(lambda: self._applied(known, number, now_us))
+        planned = applied.current
         chosen = planned if self._elect is None else await self._elect(before, planned)
 
         def edit(history: LayoutHistory, now_us: int) -> LayoutHistory:
@@ -184,6 +190,26 @@ class ClusterLayout:
     async def revert(self) -> None:
         """Forget what is staged."""
         await self._edit(lambda history, now_us: history.reverted(now_us))
+
+    async def skip_dead(
+        self, number: int, alive: Collection[NodeId], *, allow_missing_data: bool
+    ) -> Skipped:
+        """Say in the place of nodes that are not `alive` that they acknowledged version `number`;
+        with `allow_missing_data` for all nodes that they also synced to it, which gives up what
+        only dead ones hold. Raises InvalidArgument.
+        """
+        skipped = Skipped((), ())
+
+        def edit(history: LayoutHistory, now_us: int) -> LayoutHistory:
+            nonlocal skipped
+            forced = history.skipping_dead(number, alive, allow_missing_data)
+            skipped = Skipped(
+                _raised(history, forced, Tracker.ACK), _raised(history, forced, Tracker.SYNC)
+            )
+            return forced
+
+        await self._edit(edit)
+        return skipped
 
     async def merge(self, other: LayoutHistory) -> None:
         """Join what another node knows. Raises LayoutFork, and joins nothing, where it knows
@@ -237,11 +263,11 @@ class ClusterLayout:
             listener()
 
     def _advanced(self, history: LayoutHistory) -> LayoutHistory:
-        return history.advanced(self.node, min(self._writing, default=None), self._mode)
+        return history.advanced(self.node, min(self._writing, default=None), self.mode)
 
     def _show(self, history: LayoutHistory) -> None:
         self.history = history
-        self.lookup = Lookup(history, self._mode)
+        self.lookup = Lookup(history, self.mode)
 
     def _applied(
         self, history: LayoutHistory, number: int, now_us: int
@@ -250,7 +276,42 @@ class ClusterLayout:
         applied = self._with_configured_factors(history, now_us).applied(number, now_us)
         return applied, statistics(applied.current, before)
 
+    def _warn_of_other_factors(self) -> None:
+        current = self.history.current.parameters
+        wanted = self._with_configured_factors(self.history, 0).staging.staged_parameters
+        for what, applied, configured in (
+            ("replication factor", current.replication_factor, wanted.replication_factor),
+            (
+                "data replication factor",
+                current.data_replication_factor or current.replication_factor,
+                wanted.data_replication_factor or wanted.replication_factor,
+            ),
+        ):
+            if applied != configured:
+                log.warning(
+                    "The cluster layout has %s %d, the configuration %d: the next layout that is"
+                    " applied will have the configured one.",
+                    what,
+                    applied,
+                    configured,
+                )
+
     def _with_configured_factors(self, history: LayoutHistory, now_us: int) -> LayoutHistory:
         staged = history.staging.staged_parameters
         wanted = replace(self._configured, zone_redundancy=staged.zone_redundancy)
         return history if wanted == staged else history.with_parameters(wanted, now_us)
+
+
+def _raised(before: LayoutHistory, after: LayoutHistory, tracker: Tracker) -> tuple[NodeId, ...]:
+    """The nodes that stand higher after than before."""
+    old, new = before.trackers, after.trackers
+    return tuple(
+        node
+        for node in before.nodes()
+        if new.get(tracker, node, before.floor) > old.get(tracker, node, before.floor)
+    )
+
+
+async def _in_thread(compute: Callable[[], T]) -> T:
+    """Many nodes take a while to be assigned, in which requests go on."""
+    return await asyncio.get_running_loop().run_in_executor(None, compute)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from garage_lite.core.cluster.block_store import BlockStore
 from garage_lite.core.cluster.cluster_layout import ClusterLayout
 from garage_lite.core.cluster.mesh import Mesh
+from garage_lite.core.cluster.peers import Cluster
 from garage_lite.core.disk.metadata import MetadataStore
 from garage_lite.core.errors import GarageLiteError
 from garage_lite.core.ids import NodeId
@@ -68,20 +69,20 @@ class AdminContext:
     variables: LiveVariables
     resync: ResyncQueue
     scrub: ScrubWorker
+    cluster: Cluster
     mesh: Mesh | None = None
-    """None for a node without a door to others."""
+    """Who the peers are and how they are doing; None for a node without a door to others."""
 
     @property
     def up(self) -> frozenset[NodeId]:
         """The nodes that answer, this one among them."""
-        others = self.mesh.connected() if self.mesh is not None else ()
-        return frozenset((self.facts.node, *others))
+        return frozenset((self.facts.node, *self.cluster.peers.connected()))
 
     @property
     def known(self) -> list[NodeId]:
         """Every node of the layout's history or of the mesh, this one among them."""
         peers = (peer.node for peer in self.mesh.peers()) if self.mesh is not None else ()
-        return sorted({self.facts.node, *self.layout.history.nodes(), *peers})
+        return sorted({*self.up, *self.layout.history.nodes(), *peers})
 
     def now_ms(self) -> int:
         return self.clock.now_us() // 1000

@@ -8,7 +8,7 @@ from garage_lite.core.cluster.cluster_layout import ZoneRedundancy
 from garage_lite.core.errors import NotAllowedHere
 from garage_lite.core.ids import NODE_ID_BYTES, NodeId
 from garage_lite.core.layout.history import LayoutHistory
-from garage_lite.core.layout.roles import Role
+from garage_lite.core.layout.roles import Parameters, Role
 from garage_lite.core.layout.statistics import Statistics
 from garage_lite.core.layout.trackers import Tracker
 from garage_lite.web.admin.context import AdminContext
@@ -68,11 +68,11 @@ async def update_layout(context: AdminContext, fields: Fields) -> Any:
 async def preview_layout(context: AdminContext, fields: Fields) -> Any:
     fields.end()
     try:
-        history, found = context.layout.preview()
+        history, found = await context.layout.preview()
     except NotAllowedHere as error:
         return {"error": error.message}
     return {
-        "message": message_lines(found),
+        "message": message_lines(found, history.current.copies),
         "statistics": statistics_json(found),
         "newLayout": layout_json(history),
     }
@@ -83,9 +83,19 @@ async def apply_layout(context: AdminContext, fields: Fields) -> Any:
     fields.end()
     found = await context.layout.apply(version)
     return {
-        "message": message_lines(found),
+        "message": message_lines(found, context.layout.history.current.copies),
         "statistics": statistics_json(found),
         "layout": layout_json(context.layout.history),
+    }
+
+
+async def skip_dead_nodes(context: AdminContext, fields: Fields) -> Any:
+    version, allow = fields.number("version"), fields.flag("allowMissingData")
+    fields.end()
+    skipped = await context.layout.skip_dead(version, context.up, allow_missing_data=allow)
+    return {
+        "ackUpdated": [node.hex() for node in skipped.ack],
+        "syncUpdated": [node.hex() for node in skipped.sync],
     }
 
 
@@ -111,12 +121,12 @@ def layout_json(history: LayoutHistory) -> dict[str, Any]:
                 "usableCapacity": stored * size,
             }
         )
-    staged = history.staging.staged_parameters.zone_redundancy
-    unchanged = staged == current.parameters.zone_redundancy
+    staged = history.staging.staged_parameters
+    unchanged = staged.zone_redundancy == current.parameters.zone_redundancy
     return {
         "version": current.number,
         "roles": sorted(roles, key=lambda entry: str(entry["id"])),
-        "parameters": _parameters_json(current.parameters.zone_redundancy),
+        "parameters": _parameters_json(current.parameters),
         "partitionSize": size,
         "stagedRoleChanges": [
             {"id": node.hex(), **(role_json(role) if role else {"remove": True})}
@@ -166,9 +176,15 @@ def statistics_json(found: Statistics) -> dict[str, Any]:
     }
 
 
-def _parameters_json(zone_redundancy: int | None) -> dict[str, Any]:
-    redundancy = "maximum" if zone_redundancy is None else {"atLeast": zone_redundancy}
-    return {"zoneRedundancy": redundancy}
+def _parameters_json(parameters: Parameters) -> dict[str, Any]:
+    """Garage's, and where blocks have a replication factor of their own, that."""
+    at_least = parameters.zone_redundancy
+    shown: dict[str, Any] = {
+        "zoneRedundancy": "maximum" if at_least is None else {"atLeast": at_least}
+    }
+    if parameters.data_replication_factor is not None:
+        shown["dataReplicationFactor"] = parameters.data_replication_factor
+    return shown
 
 
 def _zone_redundancy(fields: Fields) -> ZoneRedundancy:

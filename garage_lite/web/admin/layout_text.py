@@ -6,7 +6,7 @@ from garage_lite.core.layout.statistics import Statistics, ZoneStatistics
 from garage_lite.units import format_size
 
 
-def message_lines(found: Statistics) -> list[str]:
+def message_lines(found: Statistics, metadata_copies: int) -> list[str]:
     """The `message` of PreviewClusterLayoutChanges and ApplyClusterLayout."""
     size = _size(found.partition_size)
     if found.previous_partition_size is not None:
@@ -16,6 +16,11 @@ def message_lines(found: Statistics) -> list[str]:
         "",
         f"Partitions are replicated {found.replication_factor} times on at least"
         f" {found.effective_zone_redundancy} distinct zones.",
+        *(
+            [f"These are the blocks; metadata is replicated {metadata_copies} times."]
+            if metadata_copies != found.replication_factor
+            else []
+        ),
         "",
         f"Optimal partition size:                     {size}",
     ]

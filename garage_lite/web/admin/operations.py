@@ -8,7 +8,6 @@ module must not know how a request came in.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -16,9 +15,7 @@ from enum import Enum
 from functools import partial
 from typing import Any, Final
 
-from garage_lite.core.cluster.rpc import JSON_API
 from garage_lite.core.errors import GarageLiteError
-from garage_lite.core.ids import NodeId
 from garage_lite.web.admin import (
     access_keys,
     buckets,
@@ -30,12 +27,19 @@ from garage_lite.web.admin import (
     workers,
 )
 from garage_lite.web.admin.context import AdminContext
-from garage_lite.web.admin.errors import AdminError, as_admin_error, bad_request
+from garage_lite.web.admin.errors import AdminError, as_admin_error
+from garage_lite.web.admin.fan_out import matching_nodes, on_nodes
 from garage_lite.web.admin.fields import Fields
 
 log = logging.getLogger(__name__)
 
 Run = Callable[[AdminContext, Fields], Awaitable[Any]]
+
+
+PEER_SECONDS: Final = 20.0
+"""Less than who asked waits (cli/run.py), so that a silent node is named."""
+SNAPSHOT_SECONDS: Final = 1800.0
+"""A whole copy, where snapshots go to another disk."""
 
 
 class BodyForm(Enum):
@@ -58,19 +62,24 @@ class Operation:
     """Members that an HTTP request has in its URL."""
     body: BodyForm = BodyForm.NONE
     per_node: bool = False
+    peer_seconds: float = PEER_SECONDS
+    """Per node: for another node's answer."""
 
 
 def _post(run: Run, query: tuple[str, ...] = (), body: BodyForm = BodyForm.WHOLE) -> Operation:
     return Operation(run, "POST", query, body)
 
 
-def _on_node(run: Run, method: str = "POST", body: BodyForm = BodyForm.MEMBER) -> Operation:
-    return Operation(run, method, ("node",), body, per_node=True)
+def _on_node(
+    run: Run,
+    method: str = "POST",
+    body: BodyForm = BodyForm.MEMBER,
+    seconds: float = PEER_SECONDS,
+) -> Operation:
+    return Operation(run, method, ("node",), body, per_node=True, peer_seconds=seconds)
 
 
 _PAGE: Final = ("offset", "limit")
-PEER_SECONDS: Final = 30.0
-"""For another node's answer to an operation that is done there."""
 
 OPERATIONS: Final[dict[str, Operation]] = {
     "GetClusterStatus": Operation(cluster.get_status),
@@ -86,6 +95,7 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "PreviewClusterLayoutChanges": _post(layout.preview_layout, body=BodyForm.NONE),
     "ApplyClusterLayout": _post(layout.apply_layout),
     "RevertClusterLayout": _post(layout.revert_layout, body=BodyForm.NONE),
+    "ClusterLayoutSkipDeadNodes": _post(layout.skip_dead_nodes),
     "ListKeys": Operation(access_keys.list_keys, query=_PAGE),
     "ListKeysInfo": Operation(access_keys.list_keys_info, query=_PAGE),
     "GetKeyInfo": Operation(access_keys.get_key, query=("id", "search", "showSecretKey")),
@@ -107,7 +117,9 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "RemoveBucketAlias": _post(buckets.remove_alias),
     "GetNodeInfo": _on_node(node.get_node_info, "GET", BodyForm.NONE),
     "GetNodeStatistics": _on_node(node.get_node_statistics, "GET", BodyForm.NONE),
-    "CreateMetadataSnapshot": _on_node(node.create_metadata_snapshot, body=BodyForm.NONE),
+    "CreateMetadataSnapshot": _on_node(
+        node.create_metadata_snapshot, body=BodyForm.NONE, seconds=SNAPSHOT_SECONDS
+    ),
     "LaunchRepairOperation": _on_node(node.launch_repair),
     "ListWorkers": _on_node(workers.list_workers),
     "GetWorkerInfo": _on_node(workers.get_worker),
@@ -119,7 +131,6 @@ OPERATIONS: Final[dict[str, Operation]] = {
 
 NOT_YET: Final = frozenset(
     (
-        "ClusterLayoutSkipDeadNodes",
         "ListAdminTokens",
         "GetAdminTokenInfo",
         "GetCurrentAdminTokenInfo",
@@ -178,48 +189,11 @@ async def _on_nodes(
     targets = matching_nodes(context, fields.text("node"))
     body = fields.raw("body")
     fields.end()
-    success: dict[str, Any] = {}
-    error: dict[str, str] = {}
 
-    async def ask(target: NodeId) -> None:
-        if target not in context.up:
-            error[target.hex()] = "The node is not connected."
-            return
+    async def here() -> Any:
         try:
-            if target == context.facts.node:
-                success[target.hex()] = await wanted.run(context, Fields(body, "body"))
-            else:
-                success[target.hex()] = await _ask_peer(context, target, name, body)
-        except (GarageLiteError, AdminError) as failure:
-            error[target.hex()] = _told(name, failure).line
+            return await wanted.run(context, Fields(body, "body"))
+        except GarageLiteError as error:
+            raise _told(name, error) from error
 
-    await asyncio.gather(*(ask(target) for target in targets))
-    return {"success": success, "error": error}
-
-
-async def _ask_peer(context: AdminContext, target: NodeId, name: str, body: Any) -> Any:
-    """Another node's answer. Raises AdminError with what it said."""
-    assert context.mesh is not None
-    parameters = {"node": "self", "body": body}
-    reply = await context.mesh.call(target, JSON_API, [name, parameters], timeout=PEER_SECONDS)
-    match reply.payload:
-        case {"success": {**success}} if target.hex() in success:
-            return success[target.hex()]
-        case {"error": {**error}} if target.hex() in error:
-            raise AdminError("InternalError", str(error[target.hex()])[:1000])
-    raise AdminError("InternalError", "The node's answer can't be read.")
-
-
-def matching_nodes(context: AdminContext, text: str) -> list[NodeId]:
-    """The nodes that are meant by "self", "*" or the beginning of an id. Raises AdminError."""
-    if text == "self":
-        return [context.facts.node]
-    known = context.known
-    if text == "*":
-        return known
-    found = [target for target in known if text and target.hex().startswith(text)]
-    if not found:
-        raise bad_request(f"No nodes matching {text[:100]}")
-    if len(found) > 1:
-        raise bad_request(f"Multiple nodes matching {text[:100]}")
-    return found
+    return await on_nodes(context, name, targets, here, body, wanted.peer_seconds)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -17,13 +20,15 @@ from garage_lite.core.errors import (
     NotAllowedHere,
     StorageFailed,
 )
+from garage_lite.core.layout import version
+from garage_lite.core.layout.assign import assign
 from garage_lite.core.layout.roles import Parameters, Role
 from garage_lite.core.quorum import Consistency
 from garage_lite.core.table.schema import Update
 from tests.core.layout.build import GB, node
 from tests.core.tables_on_disk import TablesOnDisk
 
-HERE, THERE = node(1), node(2)
+HERE, THERE, OTHER = node(1), node(2), node(3)
 
 
 @pytest_asyncio.fixture
@@ -43,7 +48,7 @@ async def test_staged_then_applied_then_still_there(disk: TablesOnDisk) -> None:
     await layout.stage({HERE: Role("dc1", 256 * GB, ("home",))})
     assert list(load(disk).history.staged_roles()) == [HERE]
 
-    planned, numbers = layout.preview()
+    planned, numbers = await layout.preview()
     assert numbers.partition_size == GB and layout.lookup.read_set(5) is None
     assert await layout.apply(1) == numbers
     assert layout.ready and layout.lookup.read_set(5) == (1, (HERE,), 1)
@@ -87,10 +92,66 @@ async def test_a_changed_replication_factor_comes_with_the_next_version(
     assert "has replication factor 1, the configuration 2" in caplog.text
     assert layout.history.current.copies == 1
     await layout.stage({THERE: Role("dc2", 100 * GB)})
-    assert layout.preview()[1].replication_factor == 2
+    assert (await layout.preview())[1].replication_factor == 2
     await layout.apply(2)
     assert layout.history.current.copies == 2
     assert [v.number for v in layout.history.active] == [1, 2], "node 2 has not acknowledged"
+
+
+async def test_blocks_may_have_fewer_copies_than_metadata(
+    disk: TablesOnDisk, caplog: pytest.LogCaptureFixture
+) -> None:
+    def configured(factors: Parameters) -> ClusterLayout:
+        return ClusterLayout(disk.replica, disk.clock, HERE, factors, Consistency.CONSISTENT)
+
+    await configured(Parameters(2)).stage({HERE: Role("a", GB), THERE: Role("b", GB)})
+    await configured(Parameters(2)).apply(1)
+    with caplog.at_level(logging.WARNING):
+        layout = configured(Parameters(2, 1))
+    assert "has data replication factor 2, the configuration 1" in caplog.text
+    await layout.apply(2)
+    newest = layout.history.current
+    assert (newest.copies, newest.data_copies) == (2, 1)
+    writers = layout.lookup.write_sets(7, data=True)[-1]
+    assert len(writers.nodes) == 1 and len(layout.lookup.write_sets(7)[-1].nodes) == 2
+
+
+async def test_the_dead_are_spoken_for(disk: TablesOnDisk) -> None:
+    layout = load(disk, copies=2)
+    with pytest.raises(InvalidArgument, match="only one live cluster layout version"):
+        await layout.skip_dead(1, [HERE], allow_missing_data=False)
+    await layout.stage({HERE: Role("a", GB), THERE: Role("b", GB)})
+    await layout.apply(1)
+    await layout.stage({OTHER: Role("c", GB), THERE: None})
+    await layout.apply(2)
+    with pytest.raises(InvalidArgument, match="version numbers: 2"):
+        await layout.skip_dead(3, [HERE], allow_missing_data=False)
+    assert layout.lookup.ack_floor == 1
+    said = await layout.skip_dead(2, [HERE, OTHER], allow_missing_data=False)
+    assert said == ((THERE,), ())
+    assert await layout.skip_dead(2, [HERE, OTHER], allow_missing_data=False) == ((), ())
+    said = await layout.skip_dead(2, [HERE, OTHER], allow_missing_data=True)
+    assert said == ((OTHER,), (HERE, THERE, OTHER))
+    assert load(disk, copies=2).history == layout.history
+
+
+async def test_requests_go_on_while_a_layout_is_computed(
+    disk: TablesOnDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = load(disk)
+    await layout.stage({HERE: Role("a", GB)})
+    gate, solver = threading.Event(), assign
+
+    def slow(*arguments: Any) -> Any:
+        gate.wait(10)
+        return solver(*arguments)
+
+    monkeypatch.setattr(version, "assign", slow)
+    applying = asyncio.create_task(layout.apply(1))
+    await asyncio.sleep(0.01)
+    assert not applying.done()
+    gate.set()
+    await applying
 
 
 async def test_before_the_first_layout_the_configuration_counts(disk: TablesOnDisk) -> None:

@@ -13,6 +13,7 @@ import pytest_asyncio
 from garage_lite.core.block.markers import DataDirectory
 from garage_lite.core.cluster.cluster_layout import ClusterLayout
 from garage_lite.core.cluster.node_state import NodeState
+from garage_lite.core.cluster.peers import Cluster, Endpoints, NoPeers
 from garage_lite.core.disk.block_files import BlockFiles, BlockOptions
 from garage_lite.core.disk.block_locks import BlockLeases
 from garage_lite.core.disk.files import LocalFiles
@@ -105,6 +106,7 @@ async def lone(tmp_path: Path) -> AsyncIterator[Lone]:
         variables=background.variables,
         resync=background.resync,
         scrub=background.scrub,
+        cluster=Cluster(HERE, Endpoints(), NoPeers()),
     )
     yield Lone(context, disk, Objects(storage))
     await background.stop()
