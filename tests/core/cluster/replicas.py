@@ -20,16 +20,17 @@ import msgpack
 
 from garage_lite.core.cluster.cluster_layout import ClusterLayout
 from garage_lite.core.cluster.peers import Cluster, Endpoints, NotConnected
+from garage_lite.core.cluster.row_service import READ, Question
 from garage_lite.core.cluster.rpc import CALL_SECONDS, CallTimedOut, Reply, Request
 from garage_lite.core.cluster.tables import Tables
 from garage_lite.core.disk.metadata import MetadataOptions, MetadataStore
 from garage_lite.core.disk.replica import Replica
-from garage_lite.core.errors import CallerError, GarageLiteError
+from garage_lite.core.errors import CallerError, DamagedRow, GarageLiteError
 from garage_lite.core.ids import NodeId
 from garage_lite.core.layout.history import LayoutHistory
 from garage_lite.core.layout.roles import Parameters, Role
 from garage_lite.core.limits import GIB
-from garage_lite.core.model.rowkeys import SUFFIX_BYTES
+from garage_lite.core.model.rowkeys import SUFFIX_BYTES, Table
 from garage_lite.core.quorum import Consistency
 from garage_lite.core.table.schema import Update
 from garage_lite.core.wire.messages import PeerFailed
@@ -129,12 +130,29 @@ class Member:
         self.tables.pull_layout_by(pull)
 
     async def close(self) -> None:
+        vars(self.store).pop("commit", None)
         await self.tables.close()
         await self.store.close()
 
     async def plant(self, *rows: Update) -> None:
         """Put rows on this replica alone."""
         await self.replica.apply(rows, self.tables.now_ms(), None, False)
+
+    async def damage(self) -> None:
+        """All reads of what is durable fail from now on."""
+
+        def damaged(*_: Any, **__: Any) -> Any:
+            raise DamagedRow
+
+        self.store.get = self.store.with_prefix = self.store.scan = damaged  # type: ignore[method-assign]
+
+    def refuse(self, error: Exception) -> None:
+        """All writes fail from now on, until it is closed."""
+
+        def refused(*_: Any, **__: Any) -> Any:
+            raise error
+
+        self.store.commit = refused  # type: ignore[method-assign]
 
     def holds(self, key: bytes) -> bytes | None:
         return self.replica.durable.get(key)
@@ -144,9 +162,17 @@ class Replicas:
     """See the module. `w[n]` are the tables of node n, `w.members[n]` all of it."""
 
     def __init__(
-        self, count: int, copies: int | None = None, mode: Consistency = Consistency.CONSISTENT
+        self,
+        count: int,
+        copies: int | None = None,
+        mode: Consistency = Consistency.CONSISTENT,
+        holding: int | None = None,
     ) -> None:
+        """`holding`: only the first so many have a role at first."""
         self.count = count
+        self.page_rows: int | None = None
+        """Answer range reads with at most so many rows."""
+        self._holding = holding or count
         self.copies = copies or count
         self.calls: list[Call] = []
         self.members = [Member(self, number) for number in range(count)]
@@ -158,10 +184,7 @@ class Replicas:
     async def __aenter__(self) -> Self:
         for member in self.members:
             await member.open(self._mode)
-        history = LayoutHistory.fresh(Parameters(self.copies))
-        for number in range(self.count):
-            history = history.with_role(node_id(number), Role(f"zone{number}", GIB), 10)
-        await self.know(history.applied(1, 20))
+        await self.move_to(*range(self._holding))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -172,6 +195,37 @@ class Replicas:
 
     def __getitem__(self, number: int) -> Tables:
         return self.members[number].tables
+
+    def holders(self, key: bytes) -> list[int]:
+        """Who holds the row."""
+        readers = self.members[0].layout.lookup.read_set(key[1], data=key[0] == Table.BLOCK_REF)
+        assert readers is not None
+        return [node[0] - 1 for node in readers.nodes]
+
+    # --- layouts
+
+    async def move_to(self, *numbers: int) -> None:
+        """Apply a layout of these nodes."""
+        first = self.members[0].layout.history
+        history = first if first.current.number else LayoutHistory.fresh(Parameters(self.copies))
+        number = history.current.number + 1
+        for other in range(self.count):
+            role = Role(f"zone{other}", GIB) if other in numbers else None
+            if role is not None or node_id(other) in history.current.roles:
+                history = history.with_role(node_id(other), role, 10 * number)
+        await self.know(history.applied(number, 10 * number + 5))
+
+    async def finish_moving(self) -> None:
+        """As if all rows had been synced."""
+        number = self.members[0].layout.history.current.number
+        for _ in range(3):
+            for member in self.members:
+                await member.layout.synced(number)
+            await self.know(self.members[0].layout.history)
+
+    async def forget_layout(self, number: int, history: LayoutHistory) -> None:
+        """A node that was away: it knows what it knew then."""
+        self.members[number].layout._show(history)
 
     async def know(self, history: LayoutHistory) -> None:
         """Tell every node of a layout, until all know what all know."""
@@ -206,6 +260,8 @@ class Replicas:
             await self._frozen[number].wait()
 
     async def answer(self, source: int, target: int, endpoint: str, payload: Any) -> Any:
+        if self.page_rows is not None and endpoint == READ and payload[1] == Question.RANGE:
+            payload[-1] = self.page_rows
         request = Request(node_id(source), payload)
         try:
             return await self.members[target].endpoints.handlers[endpoint](request)
