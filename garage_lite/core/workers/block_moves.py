@@ -21,6 +21,7 @@ from garage_lite.core.cluster.block_store import BlockStore
 from garage_lite.core.cluster.cluster_layout import ClusterLayout
 from garage_lite.core.disk.block_directories import SmallState
 from garage_lite.core.ids import PARTITIONS, BlockHash
+from garage_lite.core.layout.lookup import Lookup
 from garage_lite.core.model.rowkeys import Table, after_prefix
 from garage_lite.core.workers.resync import ResyncQueue
 from garage_lite.core.workers.runner import BUSY, IDLE, Progress, Step
@@ -55,6 +56,9 @@ class BlockMoveWorker:
         self._kept = self._held
         self._partition: int | None = None
         self._blocks: AsyncIterator[BlockHash] | None = None
+        self._seen: Lookup | None = None
+        self._wanted = 0
+        """As `_held`, by the layout `_seen`: asked for at every step, found out once."""
         self._wake = asyncio.Event()
         self.queued = 0
         layout.on_change(self._wake.set)
@@ -67,7 +71,7 @@ class BlockMoveWorker:
             if not changed:
                 await self._keep()
                 return IDLE
-            self._partition = changed[0]
+            self._partition = (changed & -changed).bit_length() - 1
             self._blocks = self._walk(self._partition)
         if not await self._queue_some(self._blocks):
             self._held ^= 1 << self._partition_walked()
@@ -82,23 +86,22 @@ class BlockMoveWorker:
         self._wake.clear()
 
     def progress(self) -> Progress:
-        left = len(self._changed())
+        left = self._changed().bit_count()
         line = f"{self.queued} blocks queued since the start"
         return Progress(progress=f"{left} partitions left" if left else None, freeform=(line,))
 
-    def _changed(self) -> list[int]:
-        """The partitions to walk now."""
+    def _changed(self) -> int:
+        """The partitions to walk now, a bit each."""
         lookup = self._layout.lookup
         if not lookup.ready:
-            return []
+            return 0
+        if lookup is not self._seen:
+            self._seen = lookup
+            here = self._layout.node
+            self._wanted = sum(1 << held for held in lookup.partitions_of(here, data=True))
+        changed = self._wanted ^ self._held
         settled = len(lookup.versions) == 1
-        here = self._layout.node
-        return [
-            partition
-            for partition in range(PARTITIONS)
-            if (held := lookup.holds(here, partition, data=True)) != self._was_held(partition)
-            and (settled or not held)
-        ]
+        return changed if settled else changed & self._held
 
     def _was_held(self, partition: int) -> bool:
         return bool(self._held >> partition & 1)
