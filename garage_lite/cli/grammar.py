@@ -33,6 +33,7 @@ GLOBAL_OPTIONS: Final = (
 
 _YES: Final = _flag("--yes", "Really do it")
 _ALL: Final = _flag("--all-nodes", "On all nodes of the cluster", "-a")
+_ON: Final = _value("--node", "NODE", "On this node: its id, or a unique prefix")
 _LOCAL: Final = _value("--local", "KEY", "In the name space of this access key")
 _EXPIRES: Final = _value("--expires-in", "DURATION", "Valid for this long, for example 90d")
 _NEVER: Final = _flag("--never-expires", "Valid for ever")
@@ -120,24 +121,27 @@ _NODE_COMMANDS: Final = (
         Positional("ID", "64 hex digits"),
         run="nodes:remove",
     ),
-    _command("stats", "Statistics of the node and the cluster", _ALL, run="status:stats"),
+    _command("stats", "Statistics of the node and the cluster", _ALL, _ON, run="status:stats"),
     _command(
         "worker list",
         "Background workers",
         _flag("--busy", "Only those at work", "-b"),
         _flag("--errors", "Only those with errors", "-e"),
+        _ON,
         run="maintenance:worker_list",
     ),
     _command(
         "worker info",
         "One worker in detail",
         Positional("TID", "Task id"),
+        _ON,
         run="maintenance:worker_info",
     ),
     _command(
         "worker get",
         "Show the workers' variables",
         _ALL,
+        _ON,
         Positional("VARIABLE", "Which; all if left out", required=False),
         run="maintenance:worker_get",
     ),
@@ -145,18 +149,23 @@ _NODE_COMMANDS: Final = (
         "worker set",
         "Set a variable",
         _ALL,
+        _ON,
         Positional("VARIABLE", "Which"),
         Positional("VALUE", "To what"),
         run="maintenance:worker_set",
     ),
     _command(
-        "block list-errors", "Blocks that could not be synced", run="maintenance:block_errors"
+        "block list-errors",
+        "Blocks that could not be synced",
+        _ON,
+        run="maintenance:block_errors",
     ),
     _command("block info", "Where a block is referenced", Positional("HASH", "Hash, or prefix")),
     _command(
         "block retry-now",
         "Sync blocks again now",
         _flag("--all", "All that had errors"),
+        _ON,
         Positional("HASH", "Hashes", required=False, many=True),
         run="maintenance:block_retry",
     ),
@@ -170,6 +179,7 @@ _NODE_COMMANDS: Final = (
         "meta snapshot",
         "Take a snapshot of the metadata",
         _flag("--all", "On all nodes of the cluster", "-a"),
+        _ON,
         run="maintenance:snapshot",
     ),
     _command(
@@ -214,6 +224,7 @@ _REPAIRS: Final = (
         "repair",
         "Check and mend what is stored",
         _ALL,
+        _ON,
         _YES,
         Positional("WHAT", ", ".join(REPAIRS)),
         Positional("STEP", "For scrub: start, pause, resume, cancel", required=False),
@@ -260,6 +271,7 @@ _LAYOUT: Final = (
         "Go on without nodes that will not come back",
         Option(("--version",), "Version to go on to", "N", required=True),
         _flag("--allow-missing-data", "Even if data may be lost"),
+        run="layout:skip_dead_nodes",
     ),
 )
 

@@ -160,10 +160,11 @@ async def history(context: Context, api: Api) -> None:
             " become empty."
         )
         return
-    _print_trackers(found)
+    status = await api.call("GetClusterStatus")
+    _print_trackers(found, {node["id"] for node in status["nodes"] if node["isUp"]})
 
 
-def _print_trackers(found: dict[str, Any]) -> None:
+def _print_trackers(found: dict[str, Any], up: set[str]) -> None:
     print("==== UPDATE TRACKERS ====")
     print(
         "Several layout versions are currently live in the cluster, and data is being migrated.\n"
@@ -173,13 +174,54 @@ def _print_trackers(found: dict[str, Any]) -> None:
     for node, t in sorted(found["updateTrackers"].items()):
         rows.append((short(node), f"#{t['ack']}", f"#{t['sync']}", f"#{t['syncAck']}"))
     print_table(rows)
+    print(f"\n{_waiting(found, up)}")
     forced = f"garage layout skip-dead-nodes --version {found['currentVersion']}"
     if found["minAck"] >= found["currentVersion"]:
-        forced += " --allow-missing-data"
+        forced += " --allow-missing-data`."
+    else:
+        forced += "`"
     print(
         "\nIf some nodes are not catching up to the latest layout version in the update trackers,\n"
         "it might be because they are offline or unable to complete a sync successfully.\n"
-        f"You may force progress using `{forced}`"
+        f"You may force progress using `{forced}"
+    )
+
+
+def _waiting(found: dict[str, Any], up: set[str]) -> str:
+    """Which step the cluster is at, and the nodes that it waits for."""
+    newest = found["currentVersion"]
+    for name, step in (
+        ("ack", "to acknowledge"),
+        ("sync", "to sync their data to"),
+        ("syncAck", "to read from"),
+    ):
+        behind = sorted(n for n, t in found["updateTrackers"].items() if t[name] < newest)
+        if behind:
+            named = (short(node) + ("" if node in up else " (not connected)") for node in behind)
+            return f"Waiting for these nodes {step} version #{newest}: {', '.join(named)}"
+    return f"All nodes are done with version #{newest}."
+
+
+async def skip_dead_nodes(context: Context, api: Api) -> None:
+    text, allow = context.values["version"], context.values["allow_missing_data"]
+    if not (text.isascii() and text.isdigit()):
+        raise CommandFailed(f"--version: expected a number, got {text!r}")
+    body = {"version": int(text), "allowMissingData": allow}
+    updated = await api.call("ClusterLayoutSkipDeadNodes", body)
+    for node in updated["ackUpdated"]:
+        print(f"Increased the ACK tracker for node {short(node)}")
+    for node in updated["syncUpdated"]:
+        print(f"Increased the SYNC tracker for node {short(node)}")
+    if updated["ackUpdated"] or updated["syncUpdated"]:
+        return
+    if not allow:
+        raise CommandFailed(
+            "Nothing was done, try passing the `--allow-missing-data` flag to force progress even"
+            " when not enough nodes can complete a metadata sync."
+        )
+    raise CommandFailed(
+        "Sorry, there is nothing I can do for you. Please wait patiently. If you ask for help,"
+        " please send the output of the `garage layout history` command."
     )
 
 
@@ -218,6 +260,9 @@ def _print_roles(layout: dict[str, Any], empty: str) -> None:
         return
     print_table(rows)
     print(f"\nZone redundancy: {_redundancy(layout['parameters'])}")
+    data_copies = layout["parameters"].get("dataReplicationFactor")
+    if data_copies is not None:
+        print(f"Data replication factor: {data_copies}")
 
 
 def _redundancy(parameters: dict[str, Any]) -> str:

@@ -16,6 +16,8 @@ _REPAIR_NAMES = {
     "block-rc": "blockRc",
     "clear-resync-queue": "clearResyncQueue",
 }
+SNAPSHOT_SECONDS = 1860.0
+"""More than a node waits for another's."""
 _SCRUB_STEPS = ("start", "pause", "resume", "cancel")
 _WORKER_COLUMNS = "TID", "State", "Name", "Tranq", "Done", "Queue", "Errors", "Consec", "Last"
 _PROGRESS = (
@@ -28,7 +30,7 @@ _STATES = {"busy": "Busy", "idle": "Idle", "done": "Done"}
 
 async def worker_list(context: Context, api: Api) -> None:
     wanted = {"busyOnly": context.values["busy"], "errorOnly": context.values["errors"]}
-    workers = await api.on_node("ListWorkers", wanted)
+    workers = await api.on_node("ListWorkers", wanted, node=context.values["node"])
     rows: list[Row] = [_WORKER_COLUMNS]
     for worker in sorted(workers, key=_worker_order):
         last, errors = worker.get("lastError"), worker["errors"]
@@ -52,7 +54,7 @@ async def worker_info(context: Context, api: Api) -> None:
     text = context.values["tid"]
     if not (text.isascii() and text.isdigit()):
         raise CommandFailed(f"a task id is a number, not {text!r}")
-    worker = await api.on_node("GetWorkerInfo", {"id": int(text)})
+    worker = await api.on_node("GetWorkerInfo", {"id": int(text)}, node=context.values["node"])
     state = _state(worker["state"])
     if isinstance(worker["state"], dict):
         pause = worker["state"]["throttled"]["durationSecs"]
@@ -90,7 +92,7 @@ def _worker_order(worker: dict[str, Any]) -> tuple[int, int]:
 
 async def worker_get(context: Context, api: Api) -> None:
     body = {"variable": context.values["variable"]}
-    answers = await api.on_nodes("GetWorkerVariable", context.values["all_nodes"], body)
+    answers = await _on_nodes(context, api, "GetWorkerVariable", body)
     print_table(
         [
             (short(node), name, str(value))
@@ -103,10 +105,16 @@ async def worker_get(context: Context, api: Api) -> None:
 
 async def worker_set(context: Context, api: Api) -> None:
     body = {"variable": context.values["variable"], "value": context.values["value"]}
-    answers = await api.on_nodes("SetWorkerVariable", context.values["all_nodes"], body)
+    answers = await _on_nodes(context, api, "SetWorkerVariable", body)
     rows = [(short(n), a["variable"], str(a["value"])) for n, a in answers["success"].items()]
     print_table(rows)
     _print_failures(answers)
+
+
+async def _on_nodes(context: Context, api: Api, operation: str, body: Any) -> Any:
+    """On the nodes that the command line names."""
+    values = context.values
+    return await api.on_nodes(operation, values["all_nodes"], body, node=values["node"])
 
 
 def _print_failures(answers: dict[str, Any]) -> None:
@@ -116,7 +124,7 @@ def _print_failures(answers: dict[str, Any]) -> None:
 
 async def block_errors(context: Context, api: Api) -> None:
     rows: list[Row] = [("Hash", "RC", "Errors", "Last error", "Next try")]
-    for error in await api.on_node("ListBlockErrors"):
+    for error in await api.on_node("ListBlockErrors", node=context.values["node"]):
         wait = error["nextTryInSecs"]
         rows.append(
             (
@@ -135,7 +143,7 @@ async def block_retry(context: Context, api: Api) -> None:
     if context.values["all"] == bool(hashes):
         raise CommandFailed("Please specify block hashes or --all (not both)")
     body = {"blockHashes": hashes} if hashes else {"all": True}
-    count = (await api.on_node("RetryBlockResync", body))["count"]
+    count = (await api.on_node("RetryBlockResync", body, node=context.values["node"]))["count"]
     print(f"{count} blocks returned in queue for a retry now (check logs to see results)")
 
 
@@ -149,7 +157,7 @@ async def repair(context: Context, api: Api) -> None:
     if not values["yes"]:
         raise CommandFailed("Please add --yes to start the repair operation")
     kind: Any = {"scrub": step} if what == "scrub" else _REPAIR_NAMES.get(what, what)
-    answers = await api.on_nodes("LaunchRepairOperation", values["all_nodes"], {"repairType": kind})
+    answers = await _on_nodes(context, api, "LaunchRepairOperation", {"repairType": kind})
     rows: list[Row] = [(short(n), f"Error: {m}") for n, m in answers["error"].items()]
     rows += [(short(node), "Repair launched") for node in answers["success"]]
     print_table(rows)
@@ -158,7 +166,12 @@ async def repair(context: Context, api: Api) -> None:
 
 
 async def snapshot(context: Context, api: Api) -> None:
-    answers = await api.on_nodes("CreateMetadataSnapshot", context.values["all"])
+    answers = await api.on_nodes(
+        "CreateMetadataSnapshot",
+        context.values["all"],
+        node=context.values["node"],
+        seconds=SNAPSHOT_SECONDS,
+    )
     rows: list[Row] = [("Node", "Result")]
     rows += [(short(node), "Snapshot created") for node in answers["success"]]
     rows += [(short(n), f"Error: {m}") for n, m in answers["error"].items()]

@@ -131,7 +131,8 @@ async def health(context: Context, api: Api) -> int:
 
 
 async def stats(context: Context, api: Api) -> None:
-    nodes = await api.on_nodes("GetNodeStatistics", context.values["all_nodes"])
+    values = context.values
+    nodes = await api.on_nodes("GetNodeStatistics", values["all_nodes"], node=values["node"])
     for node, found in nodes["success"].items():
         print(f"==== NODE [{short(node)}] ====\n{found['freeform'].rstrip()}\n")
     for node, message in nodes["error"].items():

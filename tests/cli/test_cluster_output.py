@@ -219,11 +219,65 @@ def test_layout_history(node: FakeNode, cli: Cli) -> None:
             Your cluster is currently in a stable state with a single live layout version.
             """)
     )
-    trackers = {ONE: {"ack": 2, "sync": 1, "syncAck": 1}}
+    node.answers["GetClusterStatus"] = {"nodes": [up(ONE), up(TWO, isUp=False)]}
+    trackers = {
+        TWO: {"ack": 2, "sync": 1, "syncAck": 1},
+        ONE: {"ack": 2, "sync": 1, "syncAck": 1},
+    }
     node.answers["GetClusterLayoutHistory"] = {**found, "updateTrackers": trackers}
     _, out, _ = cli("layout", "history")
-    assert "Node              Ack  Sync  Sync_ack\n915ea2a3ce71ff09  #2   #1    #1\n" in out
-    assert "`garage layout skip-dead-nodes --version 2 --allow-missing-data`" in out
+    assert out.endswith(
+        text("""
+        ==== UPDATE TRACKERS ====
+        Several layout versions are currently live in the cluster, and data is being migrated.
+        This is the internal data that Garage stores to know which nodes have what data.
+
+        Node              Ack  Sync  Sync_ack
+        915ea2a3ce71ff09  #2   #1    #1
+        b90a0fe8e46f883c  #2   #1    #1
+
+        Waiting for these nodes to sync their data to version #2: 915ea2a3ce71ff09, b90a0fe8e46f883c (not connected)
+
+        If some nodes are not catching up to the latest layout version in the update trackers,
+        it might be because they are offline or unable to complete a sync successfully.
+        You may force progress using `garage layout skip-dead-nodes --version 2 --allow-missing-data`.
+        """)  # noqa: E501 - as wide as it is
+    )
+    trackers[TWO]["ack"] = 1
+    node.answers["GetClusterLayoutHistory"]["minAck"] = 1
+    _, out, _ = cli("layout", "history")
+    assert "to acknowledge version #2: b90a0fe8e46f883c (not connected)\n" in out
+    assert out.endswith("using `garage layout skip-dead-nodes --version 2`\n")
+
+
+def test_skip_dead_nodes(node: FakeNode, cli: Cli) -> None:
+    node.answers["ClusterLayoutSkipDeadNodes"] = {"ackUpdated": [ONE], "syncUpdated": [ONE, TWO]}
+    _, out, _ = cli("layout", "skip-dead-nodes", "--version", "3", "--allow-missing-data")
+    assert out == text("""
+        Increased the ACK tracker for node 915ea2a3ce71ff09
+        Increased the SYNC tracker for node 915ea2a3ce71ff09
+        Increased the SYNC tracker for node b90a0fe8e46f883c
+        """)
+    assert node.last("ClusterLayoutSkipDeadNodes") == {"version": 3, "allowMissingData": True}
+    node.answers["ClusterLayoutSkipDeadNodes"] = {"ackUpdated": [], "syncUpdated": []}
+    code, _, err = cli("layout", "skip-dead-nodes", "--version", "3")
+    assert code == 1 and err.startswith("Error: Nothing was done, try passing the")
+    assert node.last("ClusterLayoutSkipDeadNodes") == {"version": 3, "allowMissingData": False}
+    code, _, err = cli("layout", "skip-dead-nodes", "--version", "3", "--allow-missing-data")
+    assert code == 1 and err.startswith("Error: Sorry, there is nothing I can do for you.")
+
+
+def test_a_named_node(node: FakeNode, cli: Cli) -> None:
+    node.answers["ListWorkers"] = {"success": {TWO: []}, "error": {}}
+    node.answers["GetWorkerVariable"] = {"success": {TWO: {"a": "1"}}, "error": {}}
+    assert cli("worker", "list", "--node", "b90a")[0] == 0
+    assert node.last("ListWorkers")["node"] == "b90a"
+    assert cli("worker", "get", "--node=b90a", "a")[1] == "b90a0fe8e46f883c  a  1\n"
+    assert cli("worker", "get", "-a", "--node", "b90a") == (
+        1,
+        "",
+        "Error: Please specify only --all-nodes or --node\n",
+    )
 
 
 def test_health(node: FakeNode, cli: Cli) -> None:

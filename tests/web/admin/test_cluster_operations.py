@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from garage_lite.core.layout.roles import Parameters
 from tests.core.layout.build import GB, node
 from tests.web.admin.conftest import HERE, Lone
 
@@ -100,6 +101,57 @@ async def test_the_history_while_a_second_node_joins(lone: Lone) -> None:
     history = await lone.do("GetClusterLayoutHistory")
     assert [version["status"] for version in history["versions"]] == ["Current", "Draining"]
     assert history["updateTrackers"][node(2).hex()] == {"ack": 1, "sync": 1, "syncAck": 1}
+
+
+async def test_a_dead_node_is_skipped(lone: Lone) -> None:
+    await assign(lone)
+    refused = await lone.refused("ClusterLayoutSkipDeadNodes", {"version": 1})
+    assert refused.status == 400 and "only one live cluster layout version" in refused.message
+    await lone.do("UpdateClusterLayout", {"roles": [{"id": node(2).hex(), **ROLE}]})
+    await lone.do("ApplyClusterLayout", {"version": 2})
+    skip = {"version": 2, "allowMissingData": False}
+    dead = node(2).hex()
+    assert await lone.do("ClusterLayoutSkipDeadNodes", skip) == {
+        "ackUpdated": [dead],
+        "syncUpdated": [],
+    }
+    assert (await lone.do("GetClusterLayoutHistory"))["updateTrackers"][dead]["ack"] == 2
+    assert (await lone.do("ClusterLayoutSkipDeadNodes", skip))["ackUpdated"] == []
+    skip["allowMissingData"] = True
+    updated = await lone.do("ClusterLayoutSkipDeadNodes", skip)
+    assert updated["syncUpdated"] == [HERE.hex(), dead]
+
+
+async def test_zones_that_are_not_there(lone: Lone) -> None:
+    """Refused with one clear line, and nothing is applied."""
+    roles = [{"id": node(n).hex(), **ROLE, "zone": "one"} for n in (1, 2)]
+    await lone.do("UpdateClusterLayout", {"roles": roles})
+    history = lone.context.layout.history
+    parameters = Parameters(2, zone_redundancy=2)
+    wider = history.with_parameters(parameters, lone.disk.clock.now_us() + 1)
+    lone.context.layout._configured = parameters
+    await lone.context.layout.merge(wider)
+    words = "The number of zones with non-gateway nodes (1) is smaller than the redundancy"
+    preview = await lone.do("PreviewClusterLayoutChanges")
+    assert preview["error"].startswith(words)
+    refused = await lone.refused("ApplyClusterLayout", {"version": 1})
+    assert refused.status == 400 and refused.message.startswith(words)
+    assert (await lone.do("GetClusterLayout"))["version"] == 0
+
+
+async def test_blocks_with_a_replication_factor_of_their_own(lone: Lone) -> None:
+    lone.context.layout._configured = Parameters(2, 1)
+    roles = [{"id": node(n).hex(), **ROLE, "zone": f"z{n}"} for n in (1, 2)]
+    await lone.do("UpdateClusterLayout", {"roles": roles})
+    preview = await lone.do("PreviewClusterLayoutChanges")
+    assert preview["message"][2:4] == [
+        "Partitions are replicated 1 times on at least 1 distinct zones.",
+        "These are the blocks; metadata is replicated 2 times.",
+    ]
+    assert preview["newLayout"]["parameters"] == {
+        "zoneRedundancy": "maximum",
+        "dataReplicationFactor": 1,
+    }
 
 
 async def test_health_and_status_of_a_working_node(lone: Lone) -> None:
