@@ -15,7 +15,7 @@ The verdict is a pure function of the entry, the facts and the time; backoff as 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import Final, NamedTuple
@@ -24,6 +24,7 @@ from garage_lite.core.codec import decode, encode
 from garage_lite.core.ids import BlockHash
 from garage_lite.core.limits import BLOCK_DELETE_DELAY_MS
 from garage_lite.core.model.rowkeys import Table, local_row
+from garage_lite.core.model.versions import BlockRef
 
 TAG = 1
 Row = tuple[bytes, bytes]
@@ -33,6 +34,9 @@ RETRY_DOUBLINGS_MAX: Final = 6
 DELETE_DELAY_US: Final = BLOCK_DELETE_DELAY_MS * 1000
 LEASE_CHECK_US: Final = DELETE_DELAY_US // 2
 """When to ask again for a block that a long read still needs."""
+
+ARRIVAL_US: Final = 10_000_000
+"""When to look at a block whose reference came alone: it may be right behind."""
 
 _QUEUED: Final = b"\x01"
 _DROP: Final = b""
@@ -100,6 +104,20 @@ def resync_rows(block: BlockHash, due_us: int, errors: int = 0, dead_us: int = 0
 def deletion_rows(block: BlockHash, now_us: int) -> list[Row]:
     """Queue the deletion of a block that has no live reference any more, after the delay."""
     return resync_rows(block, now_us + DELETE_DELAY_US, 0, now_us)
+
+
+def looks_for(
+    references: Iterable[Row], get: Callable[[bytes], bytes | None], now_us: int
+) -> list[Row]:
+    """Queue a look at each block of block_ref rows that come to this node without their blocks,
+    and are news to it. `get`: its present rows. Put these rows in place before the references,
+    so that none is ever here without its block, or somebody who fetches it."""
+    blocks = {
+        BlockHash(key[2:34])
+        for key, value in references
+        if not BlockRef.decode(value).deleted and get(key) is None
+    }
+    return [row for block in sorted(blocks) for row in resync_rows(block, now_us + ARRIVAL_US)]
 
 
 def stale_rows(block: BlockHash, due_us: int) -> list[Row]:
