@@ -329,7 +329,8 @@ class World:
 
                 self.ask(lambda replica: replica.blind(version_row(again)), written)
                 return
-            judge = deciding.finishing_blind(PREFIX, version, self._new_id(operation))
+            ids = (self._new_id(operation), version.id)
+            judge = deciding.finishing_blind(PREFIX, version, ids[operation.id % 2])
             self.judged(node, judge, finished)
 
         def finished(end: ObjectVersion) -> None:

@@ -40,13 +40,12 @@ from garage_lite.core.errors import ClockInsane, InvalidArgument
 from garage_lite.core.hlc import too_far_ahead
 from garage_lite.core.model.rowkeys import (
     KEY_END,
-    STAMP_BYTES,
     Table,
     ballot_row,
-    undecided_row,
 )
 from garage_lite.core.ports import Clock
 from garage_lite.core.table.checks import Check, check_all
+from garage_lite.core.table.deciding import undecided_rows
 from garage_lite.core.table.reading import inline_rows
 from garage_lite.core.table.schema import Change, Removal, Update, is_local
 
@@ -217,14 +216,6 @@ class BallotService:
                 await self.learn(_register(register), _chosen(chosen))
                 return
         raise InvalidArgument("a peer sent what is nothing to learn")
-
-
-def undecided_rows(register: bytes, proposal: Proposal) -> list[bytes]:
-    """The UNDECIDED row that an acceptor of the proposal has, if it proposes anything."""
-    if proposal.rows:
-        return [undecided_row(proposal.rows[0][0])]
-    # One that only settles something: as of a version below all others.
-    return [undecided_row(register + b"\xff" * STAMP_BYTES)] if proposal.settles else []
 
 
 def _remembered(register: bytes, before: Acceptor, after: Acceptor) -> list[Change]:

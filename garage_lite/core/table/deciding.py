@@ -29,6 +29,7 @@ from garage_lite.core.model.rowkeys import (
     Table,
     object_row,
     stamp_of,
+    undecided_row,
 )
 from garage_lite.core.table.reading import inline_rows
 from garage_lite.core.table.schema import merge_rows
@@ -104,13 +105,13 @@ def finishing_blind(
 ) -> Judge[ObjectVersion]:
     """The end of a blind write that was late: that version stands, or one that replaces it.
 
-    `late` has the floor that it may set once it stands; `riders` are rows of the replacement
-    (inline bytes under `new_id`).
+    `late` has the floor that it may set once it stands. `new_id` may be its own where what belongs
+    to it is in `riders`, the rows of the replacement.
     """
 
     def judge(known: Known, ballot: Ballot) -> Verdict[ObjectVersion]:
         versions = versions_in(known.rows)
-        stamp = _stamp_known(known, versions, new_id)
+        stamp = _stamp_known(known, versions, new_id, late.stamp)
         if stamp is not None:
             return Verdict(replace(late, stamp=stamp, settled=True, replaces=late.stamp))
         row = object_row(prefix, late.stamp)
@@ -130,6 +131,14 @@ def finishing_blind(
     return judge
 
 
+def undecided_rows(register: bytes, proposal: Proposal) -> list[bytes]:
+    """The UNDECIDED row that an acceptor of the proposal has, if it proposes anything."""
+    if proposal.rows:
+        return [undecided_row(proposal.rows[0][0])]
+    # One that only settles something: as of a version below all others.
+    return [undecided_row(register + b"\xff" * STAMP_BYTES)] if proposal.settles else []
+
+
 def must_settle(known: Known) -> bool:
     """Whether a reader may not answer yet: something undecided may be above what it knows."""
     if known.undecided is None or not known.undecided.rows:
@@ -138,10 +147,12 @@ def must_settle(known: Known) -> bool:
     return not newest or stamp_of(known.undecided.rows[0][0]) > newest[0].stamp
 
 
-def _stamp_known(known: Known, versions: Sequence[ObjectVersion], id_: VersionId) -> Stamp | None:
-    """The stamp under which a version of this id was chosen, if it was."""
+def _stamp_known(
+    known: Known, versions: Sequence[ObjectVersion], id_: VersionId, but: Stamp | None = None
+) -> Stamp | None:
+    """The stamp under which a version of this id was chosen, if it was; not the stamp `but`."""
     stamps = [each.stamp for each in versions] + [stamp_of(name) for name in known.notes]
-    return next((stamp for stamp in stamps if stamp.id == id_), None)
+    return next((stamp for stamp in stamps if stamp.id == id_ and stamp != but), None)
 
 
 def _settled(

@@ -12,6 +12,7 @@ import pytest
 from garage_lite.core.ballot import NOTHING, Acceptor, Ballot, Proposal, Rows
 from garage_lite.core.cluster.ballot_service import ACCEPT, LEARN, PREPARE
 from garage_lite.core.cluster.peers import Endpoints
+from garage_lite.core.cluster.row_service import Flags
 from garage_lite.core.errors import (
     CallerError,
     InvalidArgument,
@@ -170,9 +171,10 @@ def test_without_a_quorum_it_says_so_in_time() -> None:
 
 
 def accepted_at(w: Replicas, number: int) -> tuple[Ballot, Proposal]:
-    version = replace(made(number), stamp=Stamp(0, 1, ident(number)), settled=True)
-    row = object_row(PREFIX, version.stamp)
     ballot = Ballot(w[0].stamp(), node_id(0))
+    stamp = Stamp(0, 1, ident(number))
+    version = replace(made(number), stamp=stamp, settled=True, ballot=ballot)
+    row = object_row(PREFIX, stamp)
     rows = ((row, version.encode()), *inline_of(number))
     return ballot, Proposal(name_of(row), rows)
 
@@ -308,5 +310,18 @@ def test_garbage_is_refused(endpoint: str) -> None:
             answer = await w.answer(0, 1, endpoint, payload)
             assert getattr(answer, "code", None) == InvalidArgument.__name__, payload
         assert w.members[1].holds(ballot_row(PREFIX)) is None
+
+    run_on(test)
+
+
+def test_a_chosen_row_that_comes_by_repair_ends_what_was_accepted() -> None:
+    async def test(w: Replicas) -> None:
+        await leave_undecided(w, 7, 1)
+        row, value = accepted_at(w, 7)[1].rows[0]
+        await w[1].rows.write([Update(row, value), inline(7)], (), Flags.MERGE)
+        assert w[1].registers.left_behind() == set()
+        stored = w.members[1].holds(ballot_row(PREFIX))
+        assert stored is not None
+        assert not Acceptor.decode(stored).undecided
 
     run_on(test)
