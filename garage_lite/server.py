@@ -33,6 +33,7 @@ from garage_lite.core.limits import KIB
 from garage_lite.core.model.buckets import Permission
 from garage_lite.core.wire.address import parse_tcp_address
 from garage_lite.core.wire.members import Mode
+from garage_lite.discovery import Discovery, PeerDirectory, directories
 from garage_lite.logs import gathering_handler
 from garage_lite.node import Node, World, running_node
 from garage_lite.system import SystemClock, SystemEntropy, pause, share_one_heap
@@ -93,6 +94,7 @@ async def _serve(
         loop.add_signal_handler(number, stopping.set)
     files, clock, entropy = LocalFiles(), SystemClock(), SystemEntropy()
     mesh = Mesh(mesh_settings(config), clock, entropy, partial(machine_hosts, files))
+    found_by = directories(config)
     world = World(files, clock, entropy, pause, mesh.serve)
     with locked(config.metadata_dir):
         key = load_or_create_node_key(world.files, config.metadata_dir, world.entropy)
@@ -100,7 +102,7 @@ async def _serve(
             if single_node:
                 await node.layout.use_single_node(_capacity(config, node))
             await _make_defaults(node, default_bucket, default_access_key)
-            async with _trusted_clock(node, mesh), _doors(node, mesh):
+            async with _trusted_clock(node, mesh), _doors(node, mesh), _found(mesh, found_by):
                 gc.collect()
                 gc.freeze()
                 log.info("Garage Lite %s is ready, node %s", __version__, key.node.hex()[:16])
@@ -120,6 +122,17 @@ async def _trusted_clock(node: Node, mesh: Mesh) -> AsyncIterator[None]:
         yield
     finally:
         await clocks.stop()
+
+
+@contextlib.asynccontextmanager
+async def _found(mesh: Mesh, found_by: list[PeerDirectory]) -> AsyncIterator[None]:
+    """Let peers find this node, and find them, by Consul or Kubernetes."""
+    discovery = Discovery(mesh, found_by, socket.gethostname())
+    discovery.start()
+    try:
+        yield
+    finally:
+        await discovery.stop()
 
 
 def mesh_settings(config: Config) -> MeshSettings:

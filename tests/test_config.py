@@ -160,7 +160,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
     assert ignored.endswith(
         "mean nothing here and are ignored: db_engine, lmdb_map_size, fjall_block_cache_size"
     )
-    assert "have no effect yet" in later and "consul_discovery" in later
+    assert "have no effect yet" in later and "k2v_api" in later
 
 
 def test_the_example_above_names_every_key() -> None:

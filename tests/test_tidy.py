@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("core.workers",),
     ("units",),
     ("web", "config", "system", "logs"),
-    ("node",),
+    ("node", "discovery"),
     ("server",),
     ("cli",),
     ("__main__",),
@@ -52,7 +52,7 @@ BANNED_IN_PURE = {
 }  # fmt: skip
 
 WORLD: dict[str, tuple[str, ...]] = {
-    "aiohttp": ("web", "node"),
+    "aiohttp": ("web", "node", "discovery"),
     "fcntl": ("core.disk.directory_lock", "core.disk.files"),
     "mmap": ("core.disk.files",),
     "multiprocessing": (),
@@ -63,7 +63,7 @@ WORLD: dict[str, tuple[str, ...]] = {
     "shutil": (),
     "signal": ("server",),
     "socket": ("core.cluster.sockets", "server"),
-    "ssl": (),
+    "ssl": ("discovery",),
     "subprocess": (),
     "tempfile": (),
     "threading": (),

@@ -323,7 +323,5 @@ NOT_YET_KEYS: Final = (
     "admin.metrics_token_file",
     "admin.metrics_require_token",
     "admin.trace_sink",
-    "consul_discovery.consul_http_addr",
-    "kubernetes_discovery.namespace",
 )
 """Features of a later version; each leaves this list with the change that brings it."""

@@ -30,6 +30,7 @@ from garage_lite.core.cluster.gossip import GOSSIP, Gossip
 from garage_lite.core.cluster.identity import NodeKey
 from garage_lite.core.cluster.link_table import LinkTable
 from garage_lite.core.cluster.mesh_link import PING, MeshLink, pong
+from garage_lite.core.cluster.mesh_view import PeerView, view_of
 from garage_lite.core.cluster.peers import Endpoints, NotConnected
 from garage_lite.core.cluster.relay import RELAY, RELAYED, Relays
 from garage_lite.core.cluster.rpc import CALL_SECONDS, Handler, Reply, Request, RpcServer, Session
@@ -72,22 +73,6 @@ class MeshSettings:
     """How long a ping may take."""
     call_seconds_max: float | None = None
     """No call may take longer, whatever its caller allows."""
-
-
-@dataclass(frozen=True, slots=True)
-class PeerView:
-    """A known node, as people are shown it."""
-
-    node: NodeId
-    address: Address | None
-    is_up: bool
-    seen_seconds_ago: float | None
-    round_trip: float | None
-    """Seconds; None where unknown."""
-    skew_us: int | None
-    """How far its clock is ahead of this node's; None where unknown."""
-    relayed: bool
-    facts: Facts
 
 
 class Mesh:
@@ -218,7 +203,8 @@ class Mesh:
 
     def peers(self) -> list[PeerView]:
         """Every known node but this one."""
-        return [self._view(node) for node in sorted(self.book.nodes)]
+        now_us = self._clock.monotonic_us()
+        return [view_of(node, self.book, self._links, now_us) for node in sorted(self.book.nodes)]
 
     def facts_of(self, node: NodeId) -> Facts:
         """What it told last; empty where it was never connected."""
@@ -236,6 +222,11 @@ class Mesh:
         settings = self._settings
         return told_addresses(settings.public, self.bound, settings.subnet, machine, link_host)
 
+    def published_addresses(self) -> tuple[TcpAddress, ...]:
+        """The same for those who have no link to it yet."""
+        machine = self._machine_hosts()
+        return self.own_addresses(machine[0] if machine else None)
+
     async def connect_to(self, peer: Peer) -> None:
         """Link this node to another, as an administrator asks, and admit it by that. Raises
         InvalidArgument, Unreachable, Removed or PeerFailed in plain words."""
@@ -252,26 +243,13 @@ class Mesh:
 
     async def invite(self, seconds: int) -> Invitation:
         """An invitation for one new node. Raises InvalidArgument."""
-        machine = self._machine_hosts()
-        own = self.own_addresses(machine[0] if machine else None)
-        return await self.admission.invite(own, seconds)
+        return await self.admission.invite(self.published_addresses(), seconds)
 
-    def _view(self, node: NodeId) -> PeerView:
-        known, best = self.book.nodes[node], self._links.best(node)
-        now_ms = self._now_ms()
-        seen_ms = now_ms if best is not None else known.seen_ms
-        places = self.book.addresses(node)
-        round_trip = self.round_trip(node)
-        return PeerView(
-            node=node,
-            address=best.address if best is not None else places[0] if places else None,
-            is_up=best is not None,
-            seen_seconds_ago=None if seen_ms is None else (now_ms - seen_ms) / 1000,
-            round_trip=round_trip if round_trip < float("inf") else None,
-            skew_us=None if best is None else best.pulse.skew_us,
-            relayed=best is not None and best.name.relayed,
-            facts=self._links.facts(node),
-        )
+    def discovered(self, peer: Peer) -> None:
+        """A directory of nodes names a peer; only admitted ones are dialled."""
+        if self.admission.admits(peer.node):
+            self.book.learn(peer.node, peer.address, Source.TOLD, self._now_ms())
+            self._wake.set()
 
     # --- dialling
 

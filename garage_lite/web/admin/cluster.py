@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any, Final
 
-from garage_lite.core.cluster.mesh import PeerView
+from garage_lite.core.cluster.mesh_view import PeerView
 from garage_lite.core.ids import PARTITIONS, NodeId
 from garage_lite.core.layout.version import LayoutVersion
 from garage_lite.core.model.counters import Counters
