@@ -67,8 +67,7 @@ class Table(IntEnum):
     UNDECIDED = 0x87
     """as a row of a proposal that this replica accepted and knows no end of; readers of that row
     look for it, and a worker."""
-
-    REF_CHECK = 0x86
+    REF_CHECK = 0x88
     """due time, us (8) | a block ref's own key -> the key of the page that names the block: a
     reference that was written beside its page, not after it."""
 

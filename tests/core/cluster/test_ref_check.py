@@ -60,7 +60,7 @@ async def lose_page(w: BlockCluster) -> None:
 
 
 def checks(w: BlockCluster) -> int:
-    scan = w.node(1).tables.durable().scan(bytes((Table.REF_CHECK,)), bytes((0x87,)))
+    scan = w.node(1).tables.durable().scan(bytes((Table.REF_CHECK,)), bytes((Table.REF_CHECK + 1,)))
     return sum(len(keys) for keys, _ in scan)
 
 
