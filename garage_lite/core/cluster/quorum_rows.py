@@ -16,7 +16,7 @@ from garage_lite.core.errors import CallerError, StaleLayout, StorageFailed
 from garage_lite.core.ids import NodeId
 from garage_lite.core.layout.lookup import Lookup, NodeSet
 from garage_lite.core.limits import TRANSACTION_BYTES_MAX
-from garage_lite.core.model.rowkeys import stamp_of
+from garage_lite.core.model.rowkeys import Table, stamp_of
 from garage_lite.core.quorum import Verdict
 from garage_lite.core.table.checks import Check
 from garage_lite.core.table.reading import Answer, Joined, join, rows_of_version
@@ -102,10 +102,13 @@ class QuorumRows:
     ) -> dict[NodeId, Answer]:
         """The answers of a read quorum. Raises Stale, QuorumNotReached."""
         payload = [lookup.versions[-1], int(question), *arguments]
+        # What is here costs nothing to say: by the time the others have answered, the bytes of a
+        # version that is being replaced may be gone.
+        own = (*arguments[:-1], True) if question is Question.VERSIONS else arguments
 
         async def send(node: NodeId) -> Answer:
             if node == self._cluster.node:
-                return await self._rows.read(question, *arguments)
+                return await self._rows.read(question, *own)
             return await self._read_at(node, payload)
 
         asked = await self._calls.read(readers, send)
@@ -116,9 +119,10 @@ class QuorumRows:
     async def _read_at(self, node: NodeId, payload: list[Any]) -> Answer:
         reply = await self._cluster.call(node, READ, payload, timeout=DEADLINE_SECONDS)
         match reply.payload:
-            case [list() as flat, bytes() | None as reach, list() as undecided]:
+            case [list() as flat, bytes() | None as reach, list() as undecided, list() as inline]:
                 rows = dict(zip(flat[::2], flat[1::2], strict=True))
-                return Answer(rows, reach, tuple(undecided))
+                carried = tuple((key, value) for key, value in inline)
+                return Answer(rows, reach, tuple(undecided), carried)
         raise StorageFailed("a peer answered a read with what is no answer")
 
     async def read(
@@ -134,7 +138,8 @@ class QuorumRows:
         answers = await self.ask(lookup, readers, question, *arguments)
         joined = join(answers, cut=question is Question.RANGE)
         if joined.lacking:
-            await self._repair(lookup, writers, answers, joined)
+            carried = await self._repair(lookup, writers, answers, joined)
+            return joined._replace(inline={**joined.inline, **carried})
         return joined
 
     # --- repair
@@ -145,9 +150,9 @@ class QuorumRows:
         writers: Sequence[NodeSet],
         answers: Mapping[NodeId, Answer],
         joined: Joined[NodeId],
-    ) -> None:
+    ) -> dict[bytes, bytes]:
         """Tell those that lack rows, and those that were not asked, until each set has a quorum
-        that holds them all."""
+        that holds them all. Returns the inline rows that went along."""
         wanted = {row.key: row for rows in joined.lacking.values() for row in rows}
         carried = await self._carried_by(lookup, wanted.values(), answers)
 
@@ -167,6 +172,12 @@ class QuorumRows:
         asked = await self._calls.write(writers, send, size, _on_time, known)
         if asked.verdict() is not Verdict.DONE:
             _fail(asked)
+        return {
+            row.key: row.value
+            for rows in carried.values()
+            for row in rows
+            if row.key[0] == Table.INLINE
+        }
 
     async def _carried_by(
         self, lookup: Lookup, rows: Iterable[Update], answers: Mapping[NodeId, Answer]

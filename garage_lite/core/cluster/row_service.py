@@ -7,7 +7,8 @@ Whatever comes from a peer is checked before it is used.
     rows/write: [layout version, [[key, value] | [key], ...], flags, [[rule, key, value], ...]]
                 -> [[row key, newest row key], ...]       the object rows that came late; see `Late`
     rows/read:  [layout version, question, argument, ...]
-                -> [[key, value, ...], reach | nil, [undecided row key, ...]]
+                -> [[key, value, ...], reach | nil, [undecided row key, ...],
+                    [[inline row key, bytes], ...]]
       GET       [key, ...]
       RANGE     start, end, rows at most      rows of start <= key < end
       PREFIX    prefix                        see `View.with_prefix`; meant for few
@@ -206,12 +207,20 @@ class RowService:
         history = history_for(view, _shared(prefix), named, down_to)
         rows = dict(history.rows)
         reach = None if history.complete else max(key for key in rows if history.reaches(key))
-        if inline and (current := _current(rows)) is not None:
-            key = inline_row(BucketId(prefix[2:34]), current.id)
-            if current.kind is Kind.INLINE and (content := view.get(key)) is not None:
-                rows[key] = content
+        found = self._inline_of(prefix, rows) if inline else ()
         undecided = view.with_prefix(undecided_row(prefix))
-        return Answer(rows, reach, tuple(prefix[:1] + key[1:] for key, _ in undecided))
+        return Answer(rows, reach, tuple(prefix[:1] + key[1:] for key, _ in undecided), found)
+
+    def _inline_of(
+        self, prefix: bytes, rows: dict[bytes, bytes]
+    ) -> tuple[tuple[bytes, bytes], ...]:
+        """The bytes of the current version, while they are sure to be there."""
+        current = _current(rows)
+        if current is None or current.kind is not Kind.INLINE:
+            return ()
+        key = inline_row(BucketId(prefix[2:34]), current.id)
+        content = self._replica.durable.get(key)
+        return () if content is None else ((key, content),)
 
     def _undecided(self, start: bytes, end: bytes) -> tuple[bytes, ...]:
         """The object rows of a range that this replica has accepted and knows no end of."""
@@ -226,7 +235,7 @@ class RowService:
                 self.refuse_stale(version)
                 answer = await self.read(Question(question), *arguments)
                 flat = list(chain.from_iterable(answer.rows.items()))
-                return [flat, answer.reach, answer.undecided]
+                return [flat, answer.reach, answer.undecided, answer.inline]
         raise InvalidArgument("a peer asked what is no question")
 
 

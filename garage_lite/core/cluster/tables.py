@@ -43,7 +43,7 @@ _STAMP_AHEAD_US: Final = 1_000_000
 """The persisted bound runs this far ahead, so that it is written once a second at most."""
 _PAGE_ROWS: Final = 1_100
 """Rows of one answer to a scan: the thousand keys of a listing, and some that don't count."""
-_INLINE_BYTES: Final = 256 * 1024
+_INLINE_BYTES: Final = 1024 * 1024
 """Inline rows that came along with their versions, until they are read; they never change."""
 
 _SETTLE_TRIES_MAX: Final = 5
@@ -282,9 +282,9 @@ class Tables:
         tries = 0
         while True:
             joined = await self._read(prefix, Question.VERSIONS, prefix, keys, down_to, inline)
-            rows = sorted(row for row in joined.rows.items() if row[0][0] == Table.OBJECT)
-            for key, value in joined.rows.items():
-                if key[0] == Table.INLINE and self._inline.get(key) is None:
+            rows = sorted(joined.rows.items())
+            for key, value in joined.inline.items():
+                if self._inline.get(key) is None:
                     self._inline.put(key, value, len(value))
             current = _current(prefix, rows)
             if any(row < current for row in joined.undecided):

@@ -53,7 +53,8 @@ class Table(IntEnum):
     RESYNC = 0x81
     """block hash -> when it is due and how often it failed."""
     CASCADE = 0x82
-    """bucket id | data, version or upload id | `CascadeKind`: removed, what it owns goes next."""
+    """due time, us (8) | bucket id | data, version or upload id | `CascadeKind`: removed, what it
+    owns goes next. -> key of the row that says so"""
     TOMBSTONE = 0x83
     """due time, us (8) | row key: tombstones to forget."""
     NODE = 0x84
@@ -290,14 +291,18 @@ def checked_ref(row_key: bytes) -> bytes:
     return bytes((Table.BLOCK_REF, row_key[10])) + row_key[10:]
 
 
-def cascade_row(bucket: BucketId, removed: bytes, kind: bytes) -> bytes:
+def cascade_row(bucket: BucketId, removed: bytes, kind: bytes, due_us: int = 0) -> bytes:
     """`removed` is the 16-byte data, version or upload id; `kind` a `CascadeKind`."""
-    return local_row(Table.CASCADE, bucket + removed + kind)
+    return local_row(Table.CASCADE, due_us.to_bytes(8, "big") + bucket + removed + kind)
 
 
 def cascade_of(row_key: bytes) -> tuple[BucketId, bytes, bytes]:
     """Bucket, removed id and kind of a cascade row's key."""
-    return BucketId(row_key[2:34]), row_key[34:50], row_key[50:]
+    return BucketId(row_key[10:42]), row_key[42:58], row_key[58:]
+
+
+def cascade_due_us(row_key: bytes) -> int:
+    return int.from_bytes(row_key[2:10], "big")
 
 
 def everywhere_row(table: Table, own: bytes) -> bytes:

@@ -22,6 +22,7 @@ from typing import Final
 from garage_lite.core.ballot import Acceptor, Ballot
 from garage_lite.core.block.resync import deletion_rows
 from garage_lite.core.ids import BlockHash, BucketId, DataId
+from garage_lite.core.limits import BLOCK_DELETE_DELAY_MS
 from garage_lite.core.model import rowkeys
 from garage_lite.core.model.counters import Counters
 from garage_lite.core.model.objects import Floor, Kind, ObjectVersion, below_floor, survivors
@@ -32,6 +33,9 @@ from garage_lite.core.table.deciding import undecided_rows
 from garage_lite.core.table.history import History
 from garage_lite.core.table.schema import Change, Removal, Update, View, is_local, merge_rows
 
+CASCADE_DELAY_MS: Final = BLOCK_DELETE_DELAY_MS // 2
+"""How long the data of a version that was removed is left to those who read it at other nodes;
+those who read it at this one hold a lease."""
 TOMBSTONE_DELAY_MS: Final = 25 * 3_600_000
 """A day, and longer than any message may live: after it no replica can bring an older row back."""
 
@@ -78,7 +82,11 @@ class _Plan:
 
     def cascade(self, bucket: BucketId, removed: bytes, kind: bytes, cause: bytes) -> None:
         """`cause`: key of the row that went, or whose state says that the thing goes."""
-        self.rows[rowkeys.cascade_row(bucket, removed, kind)] = cause
+        due_us = 0
+        if not self.alone:
+            read = CASCADE_DELAY_MS if cause[0] == Table.OBJECT else 0
+            due_us = (self.now_ms + read) * 1000
+        self.rows[rowkeys.cascade_row(bucket, removed, kind, due_us)] = cause
 
     def end(self, key: bytes) -> None:
         """The row only says "removed" from now on; where it could come back from no other

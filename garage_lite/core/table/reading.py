@@ -8,6 +8,7 @@ to hold less of it, is named with what it lacks, for the read to repair.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Generic, NamedTuple, TypeVar
 
 from garage_lite.core.ids import BucketId
@@ -35,6 +36,12 @@ class Answer(NamedTuple):
     """Of the rows asked for, all up to this key are here (others may be, too); None: all."""
     undecided: tuple[bytes, ...] = ()
     """Keys of object rows that it has accepted in a ballot and knows no end of."""
+    inline: tuple[tuple[bytes, bytes], ...] = ()
+    """Inline rows of versions among the rows: as many as it was asked for."""
+
+    def says_as(self, other: Answer) -> bool:
+        """Inline bytes never differ, so they don't count."""
+        return self[:3] == other[:3]
 
 
 class Joined(NamedTuple, Generic[Name]):
@@ -46,15 +53,18 @@ class Joined(NamedTuple, Generic[Name]):
     """By replica: what it lacks or holds less of."""
     undecided: frozenset[bytes] = frozenset()
     """Keys of object rows that may be chosen and are not here, up to the reach."""
+    inline: Mapping[bytes, bytes] = MappingProxyType({})
+    """What came of inline rows."""
 
 
 def join(answers: Mapping[Name, Answer], *, cut: bool = False) -> Joined[Name]:
     """What the answers (one at least) say together. `cut`: leave out all rows beyond the reach,
     where one replica may know more than the others had room to say."""
     first, *others = answers.values()
-    if all(other == first for other in others):
+    inline = dict(row for answer in answers.values() for row in answer.inline)
+    if all(other.says_as(first) for other in others):
         undecided = _undecided((first,), first.rows, None)
-        return Joined(_explained(dict(first.rows)), first.reach, {}, undecided)
+        return Joined(_explained(dict(first.rows)), first.reach, {}, undecided, inline)
     reaches = [answer.reach for answer in answers.values() if answer.reach is not None]
     least = min(reaches, default=None)
     joined: dict[bytes, bytes] = {}
@@ -66,7 +76,8 @@ def join(answers: Mapping[Name, Answer], *, cut: bool = False) -> Joined[Name]:
     undecided = _undecided(answers.values(), joined, least if cut else None)
     _explained(joined)
     lacking = {name: _lacks(answer, joined) for name, answer in answers.items()}
-    return Joined(joined, least, {name: rows for name, rows in lacking.items() if rows}, undecided)
+    lacking = {name: rows for name, rows in lacking.items() if rows}
+    return Joined(joined, least, lacking, undecided, inline)
 
 
 def _undecided(
@@ -90,25 +101,17 @@ def _lacks(answer: Answer, joined: Mapping[bytes, bytes]) -> list[Update]:
 
 
 def _explained(rows: dict[bytes, bytes]) -> dict[bytes, bytes]:
-    """Take away versions that are below a floor, and inline bytes of versions that are not here."""
+    """Take away versions that are below a floor."""
     by_name: dict[bytes, list[bytes]] = {}
-    inline: list[bytes] = []
     for key in rows:
         if key[0] == Table.OBJECT:
             by_name.setdefault(key[:-STAMP_BYTES], []).append(key)
-        elif key[0] == Table.INLINE:
-            inline.append(key)
     for prefix, keys in by_name.items():
         if len(keys) > 1:
             keys.sort()
             versions = [ObjectVersion.decode(stamp_of(key), rows[key]) for key in keys]
             for gone in below_floor(versions):
                 del rows[object_row(prefix, gone.stamp)]
-    if inline:
-        kept = set(inline_rows(rows))
-        for key in inline:
-            if key not in kept:
-                del rows[key]
     return rows
 
 

@@ -34,10 +34,10 @@ BITE_CHANGES: Final = 96
 long the event loop stands still."""
 LEASE_SECONDS: Final = 5.0
 """How long to wait before asking again for data that is being read."""
-FOLLOW_SECONDS: Final = 30.0
+FOLLOW_US: Final = 30_000_000
 """How long the first holder has before the others do its work."""
-LATER_MAX: Final = 4096
-"""Cascades remembered for later, about 150 bytes each; the others come after them."""
+AGAIN_US: Final = 10_000_000
+"""When to look again at what can't be told now."""
 _START: Final = bytes((Table.CASCADE,))
 _END: Final = bytes((Table.CASCADE + 1,))
 
@@ -53,9 +53,7 @@ class CascadeWorker:
         self._leases = leases
         self._eaten = 0
         self._waiting = False
-        """Something is left only because it is being read, or others come first."""
-        self._later: dict[bytes, float] = {}
-        """Cascade -> when to look at it (again), in the loop's time."""
+        """Something is left: it is being read, or it is not due."""
 
     async def work(self) -> Step:
         self._waiting = False
@@ -75,24 +73,22 @@ class CascadeWorker:
         return Progress(freeform=(f"{self._eaten} since the start",))
 
     async def _some(self) -> list[bytes]:
-        now = asyncio.get_running_loop().time()
+        """Cascades that are due here, earliest first."""
+        now_us = self._tables.clock.now_us()
         async for keys, _ in self._tables.scan(_START, _END):
-            free = [key for key in keys if self._is_due(key, now)]
+            free = [key for key in keys if self._is_due(key, now_us)]
             if free:
                 return free
             self._waiting = self._waiting or bool(keys)
+            if keys and rowkeys.cascade_due_us(keys[-1]) > now_us:
+                break
         return []
 
-    def _is_due(self, key: bytes, now: float) -> bool:
+    def _is_due(self, key: bytes, now_us: int) -> bool:
         if self._leases.held(rowkeys.cascade_of(key)[1]):
             return False
-        if key not in self._later:
-            if self._tables.leads(_row_of(key)):
-                return True
-            if len(self._later) < LATER_MAX:
-                self._later[key] = now + FOLLOW_SECONDS
-            return False
-        return self._later[key] <= now
+        since_us = now_us - rowkeys.cascade_due_us(key)
+        return since_us >= FOLLOW_US or (since_us >= 0 and self._tables.leads(_row_of(key)))
 
     async def _try(self, key: bytes) -> None:
         try:
@@ -100,16 +96,16 @@ class CascadeWorker:
             if verdict is Verdict.EAT and (self._tables.leads(_row_of(key)) or self._left(key)):
                 await self._eat(key)
                 self._eaten += 1
-            elif verdict is not Verdict.WAIT:
-                await self._tables.write([Update(key, b"")], deletes_only=True)
+                return
         except Unavailable as error:
             log.debug("a cascade waits: %s", error)
             verdict = Verdict.WAIT
+        changes = [Update(key, b"")]
         if verdict is Verdict.WAIT:
-            self._later[key] = asyncio.get_running_loop().time() + LEASE_SECONDS
-            self._waiting = True
-            return
-        self._later.pop(key, None)
+            later_us = self._tables.clock.now_us() + AGAIN_US
+            cause = self._tables.durable().get(key) or SURE
+            changes.append(Update(rowkeys.cascade_row(*rowkeys.cascade_of(key), later_us), cause))
+        await self._tables.write(changes, deletes_only=True)
 
     def _left(self, key: bytes) -> bool:
         """Whether this node still holds something of what goes."""
