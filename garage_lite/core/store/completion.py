@@ -56,6 +56,7 @@ from garage_lite.core.model.uploads import Completed, Part, Upload, UploadState
 from garage_lite.core.model.versions import LIST_PARTS, PartEntry, encode_part_list
 from garage_lite.core.store.conditions import WriteCondition
 from garage_lite.core.store.digests import combine, combines, composite
+from garage_lite.core.store.placing import newest_clock
 from garage_lite.core.store.versions import decoded, publish, unplaced
 from garage_lite.core.store.writing import Storage
 from garage_lite.core.table.checks import Check, Rule, parts_not_replaced
@@ -113,7 +114,11 @@ async def complete(storage: Storage, request: CompleteRequest) -> CompleteResult
     row = upload_row(request.bucket.id, request.key, request.upload_id)
     prefix = parts_prefix(request.bucket.id, request.upload_id)
     for _ in range(_ATTEMPTS_MAX):
-        upload, rows = await asyncio.gather(stored_upload(tables, row), _rows_now(tables, prefix))
+        upload, rows, above = await asyncio.gather(
+            stored_upload(tables, row),
+            _rows_now(tables, prefix),
+            newest_clock(tables, object_prefix(request.bucket.id, request.key)),
+        )
         if upload.state is UploadState.COMPLETED:
             answer = await _answer_again(storage, request, upload, wanted)
             if answer is not None:
@@ -125,11 +130,23 @@ async def complete(storage: Storage, request: CompleteRequest) -> CompleteResult
         entries = planned.entries
         _check_sizes(entries, storage.options.part_bytes_min, request.size)
         version = _version(storage, request, upload, entries)
-        stamp = _stamp(storage, request, upload)
-        done = Completed(
-            version.etag, len(entries), wanted, version.meta.checksum, tables.now_ms(), stamp
-        )
-        after = replace(upload, state=UploadState.COMPLETED, completed=done)
+        stamp = _stamp(storage, request, upload, above)
+
+        def riders(
+            stamp: Stamp,
+            upload: Upload = upload,
+            version: ObjectVersion = version,
+            planned: _Planned = planned,
+        ) -> list[Update]:
+            checksum, now_ms = version.meta.checksum, tables.now_ms()
+            count = len(planned.entries)
+            done = Completed(version.etag, count, wanted, checksum, now_ms, stamp)
+            after = replace(upload, state=UploadState.COMPLETED, completed=done)
+            return [Update(row, after.encode()), *planned.lists]
+
+        open_ = Check(Rule.COMPLETABLE, row, stamp.text.encode())
+        if request.guard is not None and not tables.alone:
+            open_ = Check(Rule.UPLOAD_OPEN, row)  # its stamp comes from what it is decided on
 
         def check(rows: Rows = rows) -> None:
             if _rows_in(tables.latest(), prefix) != rows:
@@ -141,9 +158,9 @@ async def complete(storage: Storage, request: CompleteRequest) -> CompleteResult
                 request.bucket,
                 request.key,
                 version,
-                [Update(row, after.encode()), *planned.lists],
+                riders,
                 condition=request.guard,
-                checks=[Check(Rule.COMPLETABLE, row, stamp.text.encode()), planned.current],
+                checks=[open_, planned.current],
                 guard=check if tables.alone else None,
                 stamp=stamp,
             )
@@ -164,11 +181,12 @@ async def stored_upload(tables: Tables, row: bytes) -> Upload:
     return upload
 
 
-def _stamp(storage: Storage, request: CompleteRequest, upload: Upload) -> Stamp:
-    """That of the version; one that did not get far is finished as it was begun."""
+def _stamp(storage: Storage, request: CompleteRequest, upload: Upload, above: int) -> Stamp:
+    """That of the version, above the clock of the newest of its key; one that did not get far is
+    finished as it was begun."""
     if upload.completed is not None:
         return upload.completed.stamp
-    return Stamp(storage.tables.stamp(), 0, request.upload_id)
+    return Stamp(storage.tables.stamp(above), 0, request.upload_id)
 
 
 def _digest_of(parts: Sequence[PartClaim]) -> bytes:

@@ -35,6 +35,7 @@ from garage_lite.core.store.conditions import (
 )
 from garage_lite.core.store.encryption import CustomerKey, check_key
 from garage_lite.core.store.objects import Objects
+from garage_lite.core.store.placing import asking
 from garage_lite.core.store.reading import ByteStream, pages_of, parts_of, read_version
 from garage_lite.core.store.uploads import PartRequest, Uploads
 from garage_lite.core.store.versions import find, newest, publish, unplaced
@@ -242,7 +243,7 @@ class Copies:
             request.bucket,
             request.key,
             self._version(source, Kind.INLINE, version_id, meta),
-            [Update(inline_row(request.bucket.id, version_id), content)],
+            lambda stamp: [Update(inline_row(request.bucket.id, version_id), content)],
             condition=request.guard,
         )
 
@@ -252,7 +253,10 @@ class Copies:
         tables = self._storage.tables
         version_id = VersionId(tables.entropy.token(VERSION_ID_BYTES))
         bucket = request.bucket.id
-        async with self._storage.attempt(bucket, DataId(version_id)) as attempt:
+        async with (
+            asking(tables, object_prefix(bucket, request.key)) as above,
+            self._storage.attempt(bucket, DataId(version_id)) as attempt,
+        ):
             await attempt.begin()
             with self._storage.leases.hold(source.id):
                 await self._refer_all(request.source.bucket, source, attempt, bucket)
@@ -261,8 +265,9 @@ class Copies:
                 request.bucket,
                 request.key,
                 self._version(source, Kind.BLOCKS, version_id, meta),
-                write=attempt.commit,
+                commit=attempt.commit,
                 condition=request.guard,
+                above=above,
             )
 
     async def _refer_all(

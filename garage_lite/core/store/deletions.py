@@ -21,6 +21,7 @@ from garage_lite.core.model.buckets import Bucket, Versioning
 from garage_lite.core.model.objects import Kind, ObjectVersion, survivors
 from garage_lite.core.model.rowkeys import Stamp, object_prefix, object_row
 from garage_lite.core.store.conditions import WriteCondition, check_write
+from garage_lite.core.store.placing import Place, commit_nothing, finished
 from garage_lite.core.store.versions import FLOORS, Overtaken, decoded, row_of, with_id
 from garage_lite.core.table.history import rows_that_decide
 from garage_lite.core.table.schema import Update, View
@@ -53,6 +54,10 @@ class DeleteResult(NamedTuple):
 Results = list[DeleteResult | CallerError]
 
 
+class _NothingThere(CallerError):
+    """There is nothing to delete, which is no error."""
+
+
 async def delete_many(tables: Tables, bucket: Bucket, keys: Sequence[DeleteKey]) -> Results:
     """Delete several keys; the result of each, in order. Durable on return. In a cluster all
     batches are under way at once."""
@@ -60,7 +65,7 @@ async def delete_many(tables: Tables, bucket: Bucket, keys: Sequence[DeleteKey])
     deletion = _Deletion(tables, bucket)
     if tables.alone:
         return [result for batch in batches for result in await deletion.by_looking(batch)]
-    done = await asyncio.gather(*(deletion.blindly(batch) for batch in batches))
+    done = await asyncio.gather(*(deletion.in_cluster(batch) for batch in batches))
     return [result for results in done for result in results]
 
 
@@ -114,17 +119,20 @@ class _Deletion:
     ) -> tuple[Update | None, DeleteResult]:
         versions = decoded(rows)
         alive = survivors(versions)
-        current = alive[0] if alive else None
-        hidden = current is not None and not current.has_data and not current.is_tombstone
-        if hidden and wanted.condition is not None and wanted.condition.if_match is not None:
-            raise PreconditionFailed(condition="If-Match")
-        check_write(wanted.condition, current)
+        self._check(wanted, alive)
         if wanted.version_id is not None:
             return _removal(wanted.version_id, prefix, rows)
         if self._versioning is Versioning.OFF and not (alive and alive[0].has_data):
             return None, DeleteResult()
         marker = self._marker(versions[0].stamp.clock if versions else 0)
         return Update(object_row(prefix, marker.stamp), marker.encode()), self._hidden_by(marker)
+
+    def _check(self, wanted: DeleteKey, alive: Sequence[ObjectVersion]) -> None:
+        current = alive[0] if alive else None
+        hidden = current is not None and not current.has_data and not current.is_tombstone
+        if hidden and wanted.condition is not None and wanted.condition.if_match is not None:
+            raise PreconditionFailed(condition="If-Match")
+        check_write(wanted.condition, current)
 
     def _marker(self, above: int = 0) -> ObjectVersion:
         clock = self._tables.stamp(above)
@@ -143,16 +151,16 @@ class _Deletion:
 
     # --- in a cluster
 
-    async def blindly(self, keys: Sequence[DeleteKey]) -> Results:
-        """Markers are one write, removals of single versions another beside it."""
+    async def in_cluster(self, keys: Sequence[DeleteKey]) -> Results:
+        """Markers are one write, removals of single versions another beside it; what has a
+        condition is decided key by key."""
         results: Results = [DeleteResult()] * len(keys)
         current: list[int] = []
         named: list[int] = []
+        judged: list[int] = []
         for index, wanted in enumerate(keys):
             if wanted.condition is not None:
-                results[index] = NotImplementedHere(
-                    "Conditional deletes are not implemented in a cluster of several nodes"
-                )
+                judged.append(index)
             elif wanted.version_id is not None:
                 named.append(index)
             else:
@@ -160,25 +168,53 @@ class _Deletion:
         await asyncio.gather(
             self._mark([(index, keys[index].key) for index in current], results),
             self._remove([(index, keys[index]) for index in named], results),
+            *(self._mark_if(index, keys[index], results) for index in judged),
         )
         return results
 
     async def _mark(self, keys: list[tuple[int, bytes]], results: Results) -> None:
-        replaced: dict[int, Stamp] = {}
-        while keys:
-            changes = []
-            for index, key in keys:
-                marker = replace(self._marker(), replaces=replaced.get(index))
-                row = object_row(object_prefix(self._bucket.id, key), marker.stamp)
-                changes.append(Update(row, marker.encode()))
-                results[index] = self._hidden_by(marker)
-                replaced[index] = marker.stamp
-            try:
-                await self._tables.write(changes, deletes_only=True)
-            except WrittenLate as late:
-                self._tables.stamp(late.clock)
-                continue
+        if not keys:
             return
+        changes = []
+        markers = []
+        for index, key in keys:
+            marker, prefix = self._marker(), object_prefix(self._bucket.id, key)
+            markers.append((index, prefix, marker))
+            changes.append(Update(object_row(prefix, marker.stamp), marker.encode()))
+            results[index] = self._hidden_by(marker)
+        try:
+            await self._tables.write(changes, deletes_only=True)
+        except WrittenLate as late:
+            self._tables.stamp(late.clock)
+            await asyncio.gather(*(self._finish(*one, results) for one in markers))
+
+    async def _finish(
+        self, index: int, prefix: bytes, marker: ObjectVersion, results: Results
+    ) -> None:
+        async with self._lookups:
+            results[index] = self._hidden_by(await finished(self._tables, prefix, marker))
+
+    async def _mark_if(self, index: int, wanted: DeleteKey, results: Results) -> None:
+        if wanted.version_id is not None:
+            results[index] = NotImplementedHere(
+                "A condition on the removal of one version is not implemented in a cluster"
+            )
+            return
+        prefix = object_prefix(self._bucket.id, wanted.key)
+
+        def judging(alive: Sequence[ObjectVersion], placed: ObjectVersion) -> None:
+            self._check(wanted, alive)
+            if self._versioning is Versioning.OFF and not (alive and alive[0].has_data):
+                raise _NothingThere
+
+        place = Place(self._tables, prefix, self._marker(), lambda stamp: (), (), commit_nothing)
+        try:
+            async with self._lookups:
+                results[index] = self._hidden_by(await place.if_allowed(judging))
+        except _NothingThere:
+            results[index] = DeleteResult()
+        except CallerError as error:
+            results[index] = error
 
     async def _remove(self, keys: list[tuple[int, DeleteKey]], results: Results) -> None:
         async def look_up(index: int, wanted: DeleteKey) -> Update | None:

@@ -30,6 +30,7 @@ from garage_lite.core.store.conditions import WriteCondition, check_write
 from garage_lite.core.store.deletions import DeleteKey, DeleteResult, delete_many
 from garage_lite.core.store.digests import MD5, Digests
 from garage_lite.core.store.encryption import Cipher, CustomerKey, check_key, new_encryption
+from garage_lite.core.store.placing import asking
 from garage_lite.core.store.reading import ByteStream, PlacedPart, parts_of, read_version
 from garage_lite.core.store.versions import (
     FLOORS,
@@ -71,7 +72,11 @@ class Objects:
         if ended:
             return await self._put_inline(request, version_id, chunks, encryption, cipher)
         data = DataId(version_id)
-        async with self._storage.attempt(request.bucket.id, data, body.digests, cipher) as attempt:
+        prefix = object_prefix(request.bucket.id, request.key)
+        async with (
+            asking(self._tables, prefix) as above,
+            self._storage.attempt(request.bucket.id, data, body.digests, cipher) as attempt,
+        ):
             for chunk in chunks:
                 await attempt.add(chunk)
             chunks.clear()
@@ -87,8 +92,9 @@ class Objects:
                 request.bucket,
                 request.key,
                 version,
-                write=attempt.commit,
+                commit=attempt.commit,
                 condition=request.guard,
+                above=above,
             )
 
     async def _put_inline(
@@ -114,7 +120,7 @@ class Objects:
             request.bucket,
             request.key,
             version,
-            [inline],
+            lambda stamp: [inline],
             condition=request.guard,
         )
 

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Final
 
-from garage_lite.core.cluster.quorum_rows import WrittenLate
 from garage_lite.core.cluster.tables import Tables
 from garage_lite.core.errors import (
     KeyIsDeleted,
     NoSuchKey,
     NoSuchVersion,
-    NotImplementedHere,
     QuotaExceeded,
 )
 from garage_lite.core.ids import BucketId, VersionId
@@ -33,9 +31,10 @@ from garage_lite.core.model.rowkeys import (
     stamp_of,
 )
 from garage_lite.core.store.conditions import WriteCondition, check_write
+from garage_lite.core.store.placing import Commit, Place, Riders, commit_nothing
 from garage_lite.core.table.checks import Check, bucket_exists
 from garage_lite.core.table.history import rows_that_decide
-from garage_lite.core.table.schema import Change, Update, View
+from garage_lite.core.table.schema import Update, View
 
 Guard = Callable[[], None]
 
@@ -45,14 +44,6 @@ FLOORS: Final = {
     Versioning.ENABLED: Floor.NONE,
 }
 """What a new version removes below itself."""
-
-
-class Write(Protocol):
-    """`Tables.write`, or something that adds to it."""
-
-    def __call__(
-        self, changes: Sequence[Change], guard: Guard | None, /, *, checks: Sequence[Check]
-    ) -> Awaitable[None]: ...
 
 
 class Overtaken(Exception):
@@ -155,41 +146,64 @@ async def publish(
     bucket: Bucket,
     key: bytes,
     version: ObjectVersion,
-    changes: Sequence[Change] = (),
+    riders: Riders = lambda stamp: (),
     *,
-    write: Write | None = None,
+    commit: Commit | None = None,
     condition: WriteCondition | None = None,
     checks: Sequence[Check] = (),
     guard: Guard | None = None,
+    above: Awaitable[int] | None = None,
     stamp: Stamp | None = None,
 ) -> ObjectVersion:
     """Make `version` (with an `unplaced` stamp) the current one; durable on return.
 
-    What it removes below itself follows the bucket's versioning. `changes` ride in the same
-    write. `checks` hold at every replica that applies it; `guard` is what more can be asked where
+    What it removes below itself follows the bucket's versioning. `riders` give what is written
+    with it. `checks` hold at every replica that applies it; `guard` is what more can be asked where
     this node is alone. A write that reads nothing is ordered by its stamp alone; one that was
-    decided on what is there must come after it, so it is stamped anew when another was faster. So
-    is one that came late to too many replicas (a clock was behind), and then it names the one it
-    stands for. `stamp`: a new one to begin with, where `changes` speak of it.
+    decided on what is there comes after it. What took long has a `commit` of its own or checks, and
+    in a cluster gives `above`, the `newest_clock` asked for since it began, or a `stamp` made above
+    one.
 
-    Raises PreconditionFailed, NoSuchKey, QuotaExceeded, and what `write`, `checks` and `guard`
-    raise; then no quorum has it. What took long (it has a `write` or checks of its own) raises
-    NoSuchBucket where the bucket was deleted meanwhile.
+    Raises PreconditionFailed, NoSuchKey, QuotaExceeded, and what `commit`, `checks` and `guard`
+    raise; then no quorum has it. What took long raises NoSuchBucket where the bucket was deleted
+    meanwhile. Unavailable where it is unknown whether it took effect.
     """
     versioning = Versioning(bucket.versioning.value)
     null = versioning is not Versioning.ENABLED
     version = replace(version, null=null, floor=FLOORS[versioning])
     prefix = object_prefix(bucket.id, key)
-    judged = condition is not None or (version.has_data and has_quotas(bucket))
-    if judged and not tables.alone:
-        if condition is not None:
-            return await decide(tables, prefix, version, condition, changes)
-        alive = survivors(decoded(await tables.versions(prefix, ())))
-        check_quota(bucket, await counted(tables, bucket.id), alive, version)
-        judged = False
-    if write is not None or checks:
+    if commit is not None or checks:
         checks = [*checks, bucket_exists(bucket.id)]
-    put: Write = write or tables.write
+    place = Place(tables, prefix, version, riders, checks, commit or commit_nothing)
+    if tables.alone:
+        return await _place_alone(place, bucket, condition, guard, stamp)
+    limited = version.has_data and has_quotas(bucket)
+    held = await counted(tables, bucket.id) if limited else Counters()
+
+    def judging(alive: Sequence[ObjectVersion], placed: ObjectVersion) -> None:
+        check_write(condition, alive[0] if alive else None)
+        if limited:
+            check_quota(bucket, held, alive, placed)
+
+    if condition is not None:
+        return await place.if_allowed(judging)
+    if limited:
+        judging(survivors(decoded(await tables.versions(prefix, ()))), version)
+    if stamp is not None:
+        return await place.above(0, stamp)
+    return await (place.blindly() if above is None else place.above(await above))
+
+
+async def _place_alone(
+    place: Place,
+    bucket: Bucket,
+    condition: WriteCondition | None,
+    guard: Guard | None,
+    stamp: Stamp | None,
+) -> ObjectVersion:
+    """Stamped anew when another was faster than what was decided."""
+    tables, version = place.tables, place.version
+    judged = condition is not None or (version.has_data and has_quotas(bucket))
     while True:
         placed = replace(version, stamp=stamp or Stamp(tables.stamp(), 0, version.id))
         stamp = None
@@ -198,16 +212,14 @@ async def publish(
             if guard is not None:
                 guard()
             if judged:
-                _judge(tables.latest(), prefix, bucket, condition, placed)
+                _judge(tables.latest(), place.prefix, bucket, condition, placed)
 
-        row = Update(object_row(prefix, placed.stamp), placed.encode())
+        row = Update(object_row(place.prefix, placed.stamp), placed.encode())
+        changes = [row, *place.riders(placed.stamp)]
+        asked = check if judged or guard else None
         try:
-            await put([row, *changes], check if judged or guard else None, checks=checks)
+            await place.commit(changes, asked, checks=place.checks, by=tables.write)
         except Overtaken:
-            continue
-        except WrittenLate as late:
-            tables.stamp(late.clock)
-            version = replace(version, replaces=placed.stamp)
             continue
         return placed
 
@@ -227,15 +239,3 @@ def _judge(
     stored = view.get(counter_row(bucket.id))
     held = Counters() if stored is None else Counters.decode(stored)
     check_quota(bucket, held, alive, placed)
-
-
-async def decide(
-    tables: Tables,
-    prefix: bytes,
-    version: ObjectVersion,
-    condition: WriteCondition,
-    changes: Sequence[Change] = (),
-) -> ObjectVersion:
-    """Place `version` on a condition, in a cluster. Raises NotImplementedHere: no single replica
-    can tell whether it holds."""
-    raise NotImplementedHere("Conditional writes are not implemented in a cluster of several nodes")

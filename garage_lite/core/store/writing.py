@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -52,6 +52,7 @@ from garage_lite.core.ports import Buffer
 from garage_lite.core.store.budget import Budget
 from garage_lite.core.store.digests import MD5, Digests
 from garage_lite.core.store.encryption import Cipher
+from garage_lite.core.store.placing import Write
 from garage_lite.core.table.checks import Check, Rule
 from garage_lite.core.table.schema import Change, Update
 
@@ -188,19 +189,19 @@ class Attempt:
         guard: Callable[[], None] | None = None,
         *,
         checks: Sequence[Check] = (),
+        by: Write | None = None,
     ) -> None:
         """Make the data part of something, which ends the pending state.
 
-        As `Tables.write`. If it raises, it may be called again. Once begun it is not cancelled
-        with the request, for what is committed must not be taken back.
+        As `by`, else `Tables.write`. If it raises, it may be called again. Once begun it is not
+        cancelled with the request, for what is committed must not be taken back.
         """
         if self._begun is not None:
             if self._storage.tables.now_ms() > self._lease_until_ms:
                 raise Unavailable("this upload took too long and was given up")
             checks = [Check(Rule.STILL_WRITING, self._row), *checks]
-        self._last_write = asyncio.create_task(
-            self._storage.tables.write(changes, guard, checks=checks)
-        )
+        write: Write = by or self._storage.tables.write
+        self._last_write = asyncio.create_task(_awaited(write(changes, guard, checks=checks)))
         await asyncio.shield(self._last_write)
         self._committed = True
 
@@ -325,6 +326,10 @@ def hash_block(
     for part in stored:
         name.update(part)
     return BlockHash(name.digest()), stored
+
+
+async def _awaited(write: Awaitable[None]) -> None:
+    await write
 
 
 async def _failed(task: asyncio.Task[None]) -> bool:
