@@ -1,4 +1,4 @@
-"""`worker`, `block`, `repair`, `meta`, `json-api`: looking after a node."""
+"""`worker`, `repair`, `meta`, `json-api`: looking after a node."""
 
 from __future__ import annotations
 
@@ -120,31 +120,6 @@ async def _on_nodes(context: Context, api: Api, operation: str, body: Any) -> An
 def _print_failures(answers: dict[str, Any]) -> None:
     for node, message in answers["error"].items():
         print(f"{short(node)}: error: {message}", file=sys.stderr)
-
-
-async def block_errors(context: Context, api: Api) -> None:
-    rows: list[Row] = [("Hash", "RC", "Errors", "Last error", "Next try")]
-    for error in await api.on_node("ListBlockErrors", node=context.values["node"]):
-        wait = error["nextTryInSecs"]
-        rows.append(
-            (
-                error["blockHash"],
-                str(error["refcount"]),
-                str(error["errorCount"]),
-                age(error["lastTrySecsAgo"]),
-                f"in {age(wait, '')}" if wait > 0 else "in asap",
-            )
-        )
-    print_table(rows)
-
-
-async def block_retry(context: Context, api: Api) -> None:
-    hashes = context.values["hash"]
-    if context.values["all"] == bool(hashes):
-        raise CommandFailed("Please specify block hashes or --all (not both)")
-    body = {"blockHashes": hashes} if hashes else {"all": True}
-    count = (await api.on_node("RetryBlockResync", body, node=context.values["node"]))["count"]
-    print(f"{count} blocks returned in queue for a retry now (check logs to see results)")
 
 
 async def repair(context: Context, api: Api) -> None:

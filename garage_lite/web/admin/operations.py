@@ -18,6 +18,7 @@ from typing import Any, Final
 from garage_lite.core.errors import GarageLiteError
 from garage_lite.web.admin import (
     access_keys,
+    blocks,
     buckets,
     cluster,
     layout,
@@ -64,6 +65,8 @@ class Operation:
     per_node: bool = False
     peer_seconds: float = PEER_SECONDS
     """Per node: for another node's answer."""
+    list_member: str | None = None
+    """Per node: the body is a list, which the operation takes as this member."""
 
 
 def _post(run: Run, query: tuple[str, ...] = (), body: BodyForm = BodyForm.WHOLE) -> Operation:
@@ -75,8 +78,9 @@ def _on_node(
     method: str = "POST",
     body: BodyForm = BodyForm.MEMBER,
     seconds: float = PEER_SECONDS,
+    list_member: str | None = None,
 ) -> Operation:
-    return Operation(run, method, ("node",), body, per_node=True, peer_seconds=seconds)
+    return Operation(run, method, ("node",), body, True, seconds, list_member)
 
 
 _PAGE: Final = ("offset", "limit")
@@ -125,8 +129,10 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "GetWorkerInfo": _on_node(workers.get_worker),
     "GetWorkerVariable": _on_node(workers.get_variable),
     "SetWorkerVariable": _on_node(workers.set_variable),
-    "ListBlockErrors": _on_node(workers.list_block_errors, "GET", BodyForm.NONE),
-    "RetryBlockResync": _on_node(workers.retry_block_resync),
+    "ListBlockErrors": _on_node(blocks.list_block_errors, "GET", BodyForm.NONE),
+    "GetBlockInfo": _on_node(blocks.get_block_info),
+    "RetryBlockResync": _on_node(blocks.retry_block_resync),
+    "PurgeBlocks": _on_node(blocks.purge_blocks, list_member="blockHashes"),
 }
 
 NOT_YET: Final = frozenset(
@@ -137,8 +143,6 @@ NOT_YET: Final = frozenset(
         "CreateAdminToken",
         "UpdateAdminToken",
         "DeleteAdminToken",
-        "GetBlockInfo",
-        "PurgeBlocks",
     )
 )
 """Operations of Garage that come later: known, and refused in plain words."""
@@ -192,7 +196,8 @@ async def _on_nodes(
 
     async def here() -> Any:
         try:
-            return await wanted.run(context, Fields(body, "body"))
+            members = {wanted.list_member: body} if wanted.list_member else body
+            return await wanted.run(context, Fields(members, "body"))
         except GarageLiteError as error:
             raise _told(name, error) from error
 
