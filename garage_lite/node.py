@@ -156,6 +156,7 @@ async def running_node(
         stop.push_async_callback(exchange.stop)
         exchange.start()
         tables.pull_layout_by(exchange.exchange_with)
+        tables.settings.start()
         if isinstance(peers, Mesh):
             await peers.start(state)
             peers.on_connected(lambda _: exchange.hurry())

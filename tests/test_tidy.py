@@ -18,7 +18,15 @@ PACKAGE = "garage_lite"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("core.ids", "core.errors", "core.limits"),
-    ("core.quorum", "core.ballot", "core.codec", "core.crdt", "core.hlc", "core.ports"),
+    (
+        "core.quorum",
+        "core.ballot",
+        "core.codec",
+        "core.crdt",
+        "core.hlc",
+        "core.lease",
+        "core.ports",
+    ),
     ("core.model", "core.layout", "core.metalog", "core.table", "core.block", "core.wire"),
     ("core.disk",),
     ("core.cluster",),

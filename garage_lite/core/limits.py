@@ -55,6 +55,9 @@ LINGERING_BYTES_MAX: Final = MIB
 the rest by anti-entropy."""
 ROWS_ANSWER_BYTES_MAX: Final = 512 * KIB
 """Rows of one answer to a range read, about: a page of 1,000 listed keys fits."""
+SETTINGS_FEED_ROWS_MAX: Final = 4096
+"""Buckets, names and keys of which a node remembers in which order they last changed; a peer that
+knows of less is told all of them again."""
 
 # --- shares of the memory budget
 MEMORY_BYTES: Final = 128 * MIB

@@ -238,6 +238,7 @@ class Client:
         """The keys that this client's node would now let read the bucket."""
 
         async def usable(node: Node) -> list[str]:
+            await node.directory.fresh()
             bucket = node.directory.bucket_by_id(self.bucket.id)
             keys = [key.id for key in node.directory.access_keys()]
             return [key for key in keys if Permission.READ in bucket.permissions_of(key)]

@@ -17,6 +17,7 @@ from garage_lite.core.cluster.peers import Cluster
 from garage_lite.core.cluster.quorum_rows import QuorumRows, Stale
 from garage_lite.core.cluster.registers import Registers
 from garage_lite.core.cluster.row_service import Flags, Question, RowService
+from garage_lite.core.cluster.settings_lease import SettingsLease
 from garage_lite.core.disk.replica import Guard, Listener, Replica
 from garage_lite.core.errors import ClockInsane, QuorumNotReached
 from garage_lite.core.hlc import HybridClock
@@ -93,6 +94,10 @@ class Tables:
         """`pull(node)` makes this node know the layout that `node` knows; asked for when a
         replica finds this node's one too old."""
         self._pull = pull
+        self.settings = SettingsLease(
+            replica, self.rows, self._quorum, layout, cluster, clock, entropy, self.catch_up
+        )
+        """Whether the rows that every node holds are all there is, here and now."""
 
     def now_ms(self) -> int:
         return self.clock.now_us() // 1000
@@ -386,6 +391,7 @@ class Tables:
 
 
 def _with_checks(checks: Sequence[Check], latest: View, guard: Guard | None) -> Guard:
+        await self.settings.stop()
     def both() -> None:
         check_all(checks, latest, alone=True)
         if guard is not None:

@@ -69,6 +69,9 @@ class Replica:
             guard()
         rows = plan_changes(changes, self.latest, now_ms, alone=alone)
         if not rows:
+            if any(self.durable.get(one.key) != self.latest.get(one.key) for one in changes):
+                # Somebody else has written the same, and it is still on its way to the disk.
+                await asyncio.shield(self._store.commit(()))
             return
         # What is on its way to the log can't be called back: whoever listens must hear of it even
         # when the caller goes away meanwhile.

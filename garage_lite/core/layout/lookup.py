@@ -69,6 +69,13 @@ class Lookup:
             for nodes in (tuple(sorted(held.version.roles)),)
         ]
 
+    def everywhere_readers(self) -> list[NodeSet]:
+        """What a quorum of each of these has of the rows that every node holds is all there is."""
+        return [
+            held._replace(needed=quorums(len(held.nodes), self._mode).read)
+            for held in self.everywhere_sets()
+        ]
+
     def holds(self, node: NodeId, partition: int, *, data: bool = False) -> bool:
         """Whether `node` holds the partition in an active version."""
         return any(

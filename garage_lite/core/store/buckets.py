@@ -103,7 +103,7 @@ class Buckets:
             bucket = with_right(with_alias(new, name, stamp), key, Permission.ALL, stamp)
             return [bucket_update(bucket), alias_update(view, name, new.id, stamp)]
 
-        await write_edit(self._tables, edit)
+        await write_edit(self._tables, edit, new=True)
         return new.id
 
     async def create(
@@ -133,7 +133,8 @@ class Buckets:
                 updates.append(local_alias_update(key, local_alias.name, new.id, stamp))
             return [bucket_update(bucket), *updates]
 
-        await write_edit(self._tables, edit)
+        # A name of a key's own hides the global one, which others may know.
+        await write_edit(self._tables, edit, new=local_alias is None)
         return new.id
 
     def _new_bucket(self) -> Bucket:

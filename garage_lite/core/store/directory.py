@@ -2,11 +2,14 @@
 
 Loaded once by a scan, then told of each durable change of these rows, wherever it came from.
 Rows only grow by merging, so the order in which changes are told does not matter. Knows nothing
-of how the rows are written: that is `buckets.py` and `keys.py`.
+of how the rows are written: that is `buckets.py` and `keys.py`. In a cluster they are only as
+good as this node's lease: whoever decides on them asks `fresh` before, and `look`s before he says
+that something does not exist.
 """
 
 from __future__ import annotations
 
+from garage_lite.core.cluster.settings_lease import SettingsLease
 from garage_lite.core.cluster.tables import Tables
 from garage_lite.core.errors import InvalidArgument, NoSuchBucket, StorageFailed
 from garage_lite.core.ids import BucketId
@@ -20,7 +23,9 @@ _OWN_KEY: int = len(everywhere_row(Table.BUCKET, b""))
 class Directory:
     """Every look-up is synchronous and takes a few dictionary accesses."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: SettingsLease | None = None) -> None:
+        """`settings` None: the rows it is told of are all there is."""
+        self._settings = settings
         self._buckets: dict[BucketId, Bucket] = {}
         self._aliases: dict[str, Alias] = {}
         self._keys: dict[str, AccessKey] = {}
@@ -28,7 +33,7 @@ class Directory:
     @classmethod
     async def load(cls, tables: Tables) -> Directory:
         """A directory that holds all rows there are and follows `tables` from now on."""
-        directory = cls()
+        directory = cls(tables.settings)
         tables.on_applied(directory.refresh)
         for table in (Table.BUCKET, Table.ALIAS, Table.KEY):
             start, end = everywhere_row(table, b""), bytes((table + 1, 0))
@@ -36,6 +41,21 @@ class Directory:
                 for key, value in zip(keys, values, strict=True):
                     directory.refresh(key, value)
         return directory
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether it holds every change that was acknowledged; only what is new may be missing."""
+        return self._settings is None or self._settings.valid
+
+    async def fresh(self) -> None:
+        """Holds every change acknowledged before the call on return. Raises QuorumNotReached."""
+        if self._settings is not None:
+            await self._settings.fresh()
+
+    async def look(self) -> None:
+        """As `fresh`, and holds also what was new. Raises QuorumNotReached."""
+        if self._settings is not None:
+            await self._settings.look()
 
     def refresh(self, key: bytes, value: bytes | None) -> None:
         """Take a changed row in (None: it is gone). Rows of other tables are passed over.

@@ -4,6 +4,9 @@ An edit is a function from the rows as they are to the updates to make; it may r
 It is run once to learn the updates and once more at the instant of the write, with nothing in
 between: if rows moved meanwhile so that it decides otherwise, all is begun again. So of two
 concurrent edits that exclude each other exactly one succeeds.
+
+An edit is decided on all that was acknowledged, and acknowledged when no node reads what was there
+before; only what is new (a bucket, a key) may be unknown to a node that has not looked yet.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from garage_lite.core.cluster.tables import Tables
-from garage_lite.core.errors import OperationAborted
+from garage_lite.core.errors import NotFound, OperationAborted
 from garage_lite.core.table.schema import Change, View
 
 Edit = Callable[[View, int], Sequence[Change]]
@@ -26,9 +29,22 @@ class _Moved(Exception):
     """Rows changed between the two runs of an edit."""
 
 
-async def write_edit(tables: Tables, edit: Edit) -> None:
-    """Durable at a quorum on return. Raises what `edit` raises, then nothing has changed;
-    OperationAborted when others keep changing the same rows."""
+async def write_edit(tables: Tables, edit: Edit, *, new: bool = False) -> None:
+    """Durable at a quorum on return, and seen by every node; `new`: what it makes is not named
+    anywhere yet, and who meets it will look. Raises what `edit` raises, then nothing has changed;
+    OperationAborted when others keep changing the same rows; QuorumNotReached.
+    """
+    await tables.settings.fresh()
+    try:
+        changes = await _write(tables, edit)
+    except NotFound:
+        await tables.settings.look()
+        changes = await _write(tables, edit)
+    if not new:
+        await tables.settings.settle(changes)
+
+
+async def _write(tables: Tables, edit: Edit) -> Sequence[Change]:
     for _ in range(_ATTEMPTS_MAX):
         stamp = tables.stamp()
         updates = edit(tables.latest(), stamp)
@@ -41,5 +57,5 @@ async def write_edit(tables: Tables, edit: Edit) -> None:
             await tables.write(updates, unmoved)
         except _Moved:
             continue
-        return
+        return updates
     raise OperationAborted

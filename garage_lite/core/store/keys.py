@@ -64,7 +64,7 @@ class Keys:
             made[:] = [key]
             return [key_update(key)]
 
-        await write_edit(self._tables, edit)
+        await write_edit(self._tables, edit, new=True)
         return made[0]
 
     async def rename(self, key_id: str, name: str) -> None:
