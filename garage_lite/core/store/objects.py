@@ -147,11 +147,15 @@ class Objects:
 
     async def _check_early(self, request: PutRequest, size: int) -> None:
         """Refuse what is sure to be refused before gigabytes are read. Decided again at the end."""
-        if request.guard is None and not has_quotas(request.bucket):
+        limited = has_quotas(request.bucket)
+        short = request.body.size is not None and size <= self._storage.options.inline_bytes
+        if not limited and (request.guard is None or (short and not self._tables.alone)):
             return
         rows = await self._tables.versions(object_prefix(request.bucket.id, request.key), ())
         alive = survivors(decoded(rows))
         check_write(request.guard, alive[0] if alive else None)
+        if not limited:
+            return
         version = ObjectVersion(
             unplaced(VersionId(b"")),
             Kind.BLOCKS,
