@@ -21,11 +21,18 @@ from garage_lite.core.cluster.settings_lease import SettingsLease
 from garage_lite.core.disk.replica import Guard, Listener, Replica
 from garage_lite.core.errors import ClockInsane, QuorumNotReached
 from garage_lite.core.hlc import HybridClock
-from garage_lite.core.ids import NodeId
+from garage_lite.core.ids import BucketId, NodeId
 from garage_lite.core.layout.lookup import Lookup, NodeSet
 from garage_lite.core.metalog.cache import ByteCache
-from garage_lite.core.model.objects import ObjectVersion, survivors
-from garage_lite.core.model.rowkeys import STAMP_BYTES, Table, local_row, object_row, stamp_of
+from garage_lite.core.model.objects import Kind, ObjectVersion, survivors
+from garage_lite.core.model.rowkeys import (
+    STAMP_BYTES,
+    Table,
+    inline_row,
+    local_row,
+    object_row,
+    stamp_of,
+)
 from garage_lite.core.ports import Clock, Entropy
 from garage_lite.core.table.checks import Check, check_all
 from garage_lite.core.table.history import rows_that_decide
@@ -284,14 +291,17 @@ class Tables:
         keys = None if named is None else list(named)
         inline = not self._holds(prefix)
         down_to = b""
-        tries = 0
+        tries = overtaken = 0
         while True:
             joined = await self._read(prefix, Question.VERSIONS, prefix, keys, down_to, inline)
             rows = sorted(joined.rows.items())
             for key, value in joined.inline.items():
                 if self._inline.get(key) is None:
                     self._inline.put(key, value, len(value))
-            current = _current(prefix, rows)
+            current, inline_key = _current(prefix, rows)
+            if inline_key is not None and inline_key not in joined.inline and overtaken < 3:
+                overtaken += 1  # by the next version, which has taken the bytes away
+                continue
             if any(row < current for row in joined.undecided):
                 tries = await self._settle({prefix}, tries)
                 continue
@@ -413,10 +423,15 @@ def _readers(lookup: Lookup, key: bytes) -> NodeSet:
     return readers
 
 
-def _current(prefix: bytes, rows: Sequence[Row]) -> bytes:
-    """The key of the current version's row; where there is none, one after all versions."""
+def _current(prefix: bytes, rows: Sequence[Row]) -> tuple[bytes, bytes | None]:
+    """The key of the current version's row (where there is none, one after all versions), and
+    that of its inline row, if it has one."""
     alive = survivors([ObjectVersion.decode(stamp_of(key), value) for key, value in rows])
-    return object_row(prefix, alive[0].stamp) if alive else prefix + b"\xff" * STAMP_BYTES
+    if not alive:
+        return prefix + b"\xff" * STAMP_BYTES, None
+    inline = inline_row(BucketId(prefix[2:34]), alive[0].id)
+    has_inline = alive[0].kind is Kind.INLINE
+    return object_row(prefix, alive[0].stamp), inline if has_inline else None
 
 
 class _Batches:
