@@ -115,6 +115,15 @@ class Directory:
             raise NoSuchBucket
         return self.bucket_by_id(BucketId(alias.target.value))
 
+    async def find(self, name: str, access_key_id: str | None = None) -> Bucket:
+        """As `resolve`, and looks whether the name is new before it says that there is none.
+        Raises NoSuchBucket, QuorumNotReached."""
+        try:
+            return self.resolve(name, access_key_id)
+        except NoSuchBucket:
+            await self.look()
+        return self.resolve(name, access_key_id)
+
     def resolve_for_admin(self, text: str) -> Bucket:
         """The bucket an operator means: a global alias, or its id or the start of it (hex).
 

@@ -8,6 +8,7 @@ module must not know how a request came in.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from enum import Enum
 from functools import partial
 from typing import Any, Final
 
-from garage_lite.core.errors import GarageLiteError
+from garage_lite.core.errors import GarageLiteError, Unavailable
 from garage_lite.web.admin import (
     access_keys,
     blocks,
@@ -135,6 +136,13 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "PurgeBlocks": _on_node(blocks.purge_blocks, list_member="blockHashes"),
 }
 
+_OF_SETTINGS: Final = frozenset(
+    name
+    for name, one in OPERATIONS.items()
+    if one.run.__module__ in {access_keys.__name__, buckets.__name__, objects.__name__}
+)
+"""Those that speak of buckets and access keys, which may have been made at another node."""
+
 NOT_YET: Final = frozenset(
     (
         "ListAdminTokens",
@@ -175,6 +183,10 @@ async def call(context: AdminContext, name: str, parameters: Any) -> Any:
     try:
         if wanted.per_node:
             return await _on_nodes(context, name, wanted, fields)
+        if name in _OF_SETTINGS:
+            # What this node knows may be looked at also without the others; changes need them.
+            with contextlib.suppress(Unavailable):
+                await context.directory.look()
         return await wanted.run(context, fields)
     except GarageLiteError as error:
         raise _told(name, error) from error

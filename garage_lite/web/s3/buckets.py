@@ -28,6 +28,7 @@ _GRANTS: Final = (
 
 async def list_buckets(context: S3Context, request: S3Request) -> Reply:
     """The buckets this key has any right on, by every name it may use for them."""
+    await context.directory.look()
     key = request.access_key
     region = context.settings.region
     prefix = request.query.get("prefix", "")

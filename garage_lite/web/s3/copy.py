@@ -44,7 +44,7 @@ async def copy_object(context: S3Context, request: S3Request) -> Reply:
         headers = stored_headers(request.headers)
     version, source = await context.copies.copy_object(
         CopyRequest(
-            source=_source(context, request),
+            source=await _source(context, request),
             bucket=request.bucket,
             key=request.key,
             headers=headers,
@@ -73,7 +73,7 @@ async def upload_part_copy(context: S3Context, request: S3Request) -> Reply:
     secret = customer_key(request.header)
     part, source = await context.copies.copy_part(
         CopyPartRequest(
-            source=_source(context, request),
+            source=await _source(context, request),
             bucket=request.bucket,
             key=request.key,
             upload_id=upload_id_from(request.query["uploadId"]),
@@ -97,10 +97,10 @@ def _source_headers(source: ObjectVersion) -> list[tuple[str, str]]:
     return [] if source.null else [("x-amz-copy-source-version-id", source.version_id)]
 
 
-def _source(context: S3Context, request: S3Request) -> Source:
+async def _source(context: S3Context, request: S3Request) -> Source:
     """What x-amz-copy-source names. Raises InvalidArgument, NoSuchBucket, AccessDenied."""
     bucket_name, key, version_id = parse_copy_source(request.header("x-amz-copy-source") or "")
-    bucket = context.directory.resolve(bucket_name, request.access_key.id)
+    bucket = await context.directory.find(bucket_name, request.access_key.id)
     check_right(request, bucket, Right.READ)
     check_owner(request, bucket, "x-amz-source-expected-bucket-owner")
     return Source(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from garage_lite.core.errors import AccessDenied, KeyExpired, Unavailable
+from garage_lite.core.errors import AccessDenied, KeyExpired, NoSuchBucket, Unavailable
 from garage_lite.web.body import RequestBody, Stream
 from garage_lite.web.reply import Reply
 from garage_lite.web.s3 import buckets, copy, get, listing, multipart, put
@@ -71,16 +71,32 @@ async def answer(
     stream: Stream,
     go_on: Callable[[], None],
 ) -> Reply:
-    """The answer to a request. Raises S3Error and the core's errors."""
+    """The answer to a request. Raises S3Error and the core's errors.
+
+    Before a key or a bucket is said not to exist, this node looks whether it is new elsewhere.
+    """
     if request.method == "OPTIONS":
         raise _preflight_refused(request)
-    authenticate(context, verifier, request)
+    directory = context.directory
+    if not directory.is_fresh:
+        await directory.fresh()
+    try:
+        authenticate(context, verifier, request)
+    except (S3Error, NoSuchBucket) as error:
+        if not _is_unknown(error):
+            raise
+        await directory.look()
+        authenticate(context, verifier, request)
     if not context.has_layout():
         raise Unavailable(
             "No layout was applied yet: give this node a role first"
             " (layout assign, then layout apply; or start it with --single-node)."
         )
-    authorize(context, request)
+    try:
+        authorize(context, request)
+    except NoSuchBucket:
+        await directory.look()
+        authorize(context, request)
     operation = request.operation
     if not operation.built:
         raise S3Error(
@@ -94,6 +110,12 @@ async def answer(
         return await handler(context, request)
     finally:
         body.close()
+
+
+def _is_unknown(error: Exception) -> bool:
+    return isinstance(error, NoSuchBucket) or (
+        isinstance(error, S3Error) and error.code == "InvalidAccessKeyId"
+    )
 
 
 def _preflight_refused(request: S3Request) -> S3Error:
