@@ -67,6 +67,12 @@ class Round:
                 worst = found
         return worst
 
+    def heard(self) -> bool:
+        """Whether a quorum of each set has answered, if not all as it should."""
+        return all(
+            sum([node in self.answers for node in one.nodes]) >= one.needed for one in self.sets
+        )
+
     def failed_with(self, kind: type[GarageLiteError]) -> list[NodeId]:
         """The nodes that failed with this error, here or there."""
         return [node for node, error in self.failures.items() if _code(error) == kind.__name__]
@@ -122,7 +128,9 @@ class QuorumCalls:
         counts: Callable[[Any], bool] = lambda answer: True,
         known: Mapping[NodeId, Any] | None = None,
     ) -> Round:
-        """Send to every node of the sets; returns once each has its quorum or can't have it.
+        """Send to every node of the sets; returns once each has its quorum or can't have it. Where
+        answers that don't count are among those of a quorum, a silent node is not waited for long:
+        the caller has another way.
 
         `size`: bytes of a message. `known`: answers that are there already, whose nodes are not
         asked. The caller looks at `verdict()`.
@@ -138,7 +146,10 @@ class QuorumCalls:
             if node not in asked.answers
         }
         try:
-            await waiting.decided(DEADLINE_SECONDS)
+            await waiting.decided(DEADLINE_SECONDS, heard=True)
+            if asked.verdict() is Verdict.WAIT and asked.heard():
+                late = [node for node, task in tasks.items() if not task.done()]
+                await waiting.decided(self._patience(late))
         finally:
             for node, task in tasks.items():
                 if not task.done():
@@ -250,6 +261,7 @@ class _Waiting:
         self._round = asked
         self._wake: asyncio.Future[None] | None = None
         self._failures: int | None = None
+        self._heard = False
 
     def answered(self, node: NodeId, answer: Any) -> None:
         self._round.answered(node, answer)
@@ -261,16 +273,19 @@ class _Waiting:
 
     def _ready(self) -> bool:
         more_failed = self._failures is not None and len(self._round.failures) > self._failures
-        return more_failed or self._round.verdict() is not Verdict.WAIT
+        heard = self._heard and self._round.heard()
+        return more_failed or heard or self._round.verdict() is not Verdict.WAIT
 
     def _look(self) -> None:
         if self._wake is not None and not self._wake.done() and self._ready():
             self._wake.set_result(None)
 
-    async def decided(self, seconds: float, failures: int | None = None) -> bool:
-        """Until the round is decided, or (with `failures`) more than so many nodes have failed;
-        whether that came in time."""
-        self._failures = failures
+    async def decided(
+        self, seconds: float, failures: int | None = None, *, heard: bool = False
+    ) -> bool:
+        """Until the round is decided, or (with `failures`) more than so many nodes have failed,
+        or (with `heard`) a quorum has answered whatever it may be; whether that came in time."""
+        self._failures, self._heard = failures, heard
         if self._ready():
             return True
         loop = asyncio.get_running_loop()
