@@ -167,11 +167,10 @@ def run(main: Coroutine[Any, Any, T], seed: int = 0) -> T:
     try:
         return loop.run_until_complete(main)
     finally:
-        pending = asyncio.all_tasks(loop)
-        for task in pending:
-            task.cancel()
-        loop.bury()
-        if pending:
+        while pending := asyncio.all_tasks(loop):  # what ends may begin something else
+            for task in pending:
+                task.cancel()
+            loop.bury()
             loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
         asyncio.set_event_loop(None)
         loop.close()
