@@ -243,7 +243,7 @@ def _admin_context(node: Node, mesh: Mesh) -> AdminContext:
             version=__version__,
             python_version=platform.python_version(),
             region=config.s3_api.s3_region,
-            rpc_address=config.rpc_public_addr or str(config.rpc_bind_addr),
+            rpc_address=str((*mesh.published_addresses(), config.rpc_bind_addr)[0]),
             s3_endpoint=config.s3_api.public_endpoint,
             s3_path_style=config.s3_api.public_endpoint_path_style,
             k2v_endpoint=config.k2v_api.public_endpoint if config.k2v_api else None,

@@ -119,8 +119,15 @@ class Admission:
     def check_stranger(self, node: NodeId) -> None:
         """Whether a key that is no peer may call this node's operations, as a command line does:
         by the secret, or in an explicit cluster by this node's own key or an admitted one."""
-        if node != self._me:
+        if node == self._me:
+            return
+        try:
             self.check(node)
+        except NotAdmitted as error:
+            raise NotAdmitted(
+                'this cluster has rpc_admission = "explicit": a command must show the node\'s own'
+                " key. Run it on the node's machine, as a user who may read its node_key"
+            ) from error
 
     # --- changing
 

@@ -66,17 +66,16 @@ class Clocks:
         """Judge anew, and say what has changed."""
         before, found = self._found, self.judgement()
         self._found = found
-        alarms = self._mesh.complaints.alarms
         if found.state is ClockState.GOOD:
-            alarms.pop("clock", None)
+            self._mesh.complaints.clear_alarm(FACT)
         else:
-            alarms["clock"] = found.reason
+            self._mesh.complaints.raise_alarm(FACT, found.reason)
         if found.state is not before.state:
             log.warning("%s", found.reason or "This node's clock agrees with its peers' again.")
         for view in self._mesh.peers():
             if view.is_up and view.skew_us is not None and abs(view.skew_us) > SKEWED_US:
                 where = "ahead of" if view.skew_us > 0 else "behind"
+                name = view.node.hex()[:16]
                 self._mesh.complaints.say(
-                    f"The clock of node {view.node.hex()[:16]} is more than 10 seconds {where}"
-                    " this node's"
+                    f"The clock of node {name} is more than 10 seconds {where} this node's"
                 )

@@ -6,6 +6,7 @@ Peers and strangers can provoke these lines as often as they like; the log must 
 from __future__ import annotations
 
 import logging
+from collections.abc import Hashable
 from typing import Final
 
 from garage_lite.core.cluster.transport import Link
@@ -19,6 +20,8 @@ log = logging.getLogger(__name__)
 SAME_IDENTITY: Final = "SameIdentity"
 REFUSED_MS: Final = 60_000
 """A line a minute about connections that were refused, whoever they come from."""
+TWIN_SECONDS: Final = 600
+"""A twin tries to connect again and again: once it is silent for this long it is gone."""
 _LASTING: Final = ("refused this connection", "another version")
 """Reasons not to reach a node that do not pass by themselves."""
 
@@ -27,15 +30,33 @@ class Complaints:
     """One for the node."""
 
     def __init__(self, clock: Clock) -> None:
-        self.alarms: dict[str, str] = {}
-        """What is wrong with this node itself, by what it is about."""
+        self._alarms: dict[str, tuple[str, int | None]] = {}
+        """By what it is about: the text, and until when it counts (monotonic ms)."""
         self._clock = clock
         self._repeats = Repeats()
         self._refusals = Repeats(REFUSED_MS)
 
-    def say(self, line: str) -> None:
-        """To the log, unless it was said within the hour."""
-        if self._repeats.is_new(line, self._now_ms()):
+    @property
+    def alarms(self) -> dict[str, str]:
+        """What is wrong with this node itself, by what it is about."""
+        now_ms = self._now_ms()
+        return {
+            about: text
+            for about, (text, until_ms) in self._alarms.items()
+            if until_ms is None or until_ms > now_ms
+        }
+
+    def raise_alarm(self, about: str, text: str, seconds: int | None = None) -> None:
+        """For people to see, until it is cleared or that long."""
+        until_ms = None if seconds is None else self._now_ms() + 1000 * seconds
+        self._alarms[about] = text, until_ms
+
+    def clear_alarm(self, about: str) -> None:
+        self._alarms.pop(about, None)
+
+    def say(self, line: str, about: Hashable = None) -> None:
+        """To the log, unless it (or something `about` the same) was said within the hour."""
+        if self._repeats.is_new(line if about is None else about, self._now_ms()):
             log.error("%s", line)
 
     def refused(self, link: Link) -> None:
@@ -52,7 +73,7 @@ class Complaints:
         """A dial failed. What passes by itself is no complaint."""
         code = getattr(error, "code", None)
         if code == SAME_IDENTITY:
-            self.alarms["identity"] = str(error)
+            self.raise_alarm("identity", str(error), TWIN_SECONDS)
         line = f"Can't connect to node {node.hex()[:16]}: {error}"
         if code is not None or any(reason in line for reason in _LASTING):
             self.say(line)
@@ -70,7 +91,7 @@ class Complaints:
 
     def alarm(self, text: str) -> None:
         """A peer says that this node's identity is used twice."""
-        self.alarms["identity"] = text
+        self.raise_alarm("identity", text, TWIN_SECONDS)
         self.say(text)
 
     def _now_ms(self) -> int:

@@ -277,7 +277,7 @@ class Mesh:
             async with self._dials:
                 await self._dial_at(node, places)
         except (NodeError, Removed, NotAdmitted) as error:
-            tried = places if isinstance(error, Unreachable) else ()
+            tried = places if isinstance(error, Unreachable) else None
             self.book.failed(node, tried, self._now_ms(), self._fraction())
             self.complaints.not_reached(node, error)
         self._wake.set()
@@ -369,7 +369,7 @@ class Mesh:
         try:
             self.admission.check(node)
         except (NotAdmitted, Removed) as error:
-            self.complaints.say(f"Refused a connection from {host}: {error.message}")
+            self.complaints.say(f"Refused a connection from {host}: {error.message}", host)
             raise
         await self._settle_identity(node, greeting.boot, str(host))
         seen = [TcpAddress(host, greeting.port)] if host and greeting.port else []

@@ -208,19 +208,24 @@ class PeerBook:
             if address in known.places:
                 known.places[address].failures = 0
 
-    def failed(self, node: NodeId, tried: Iterable[Address], now_ms: int, fraction: float) -> None:
-        """All of `tried` were in vain. The next dial is after a pause that doubles each time, of
-        which `fraction` (0 to 1, random) chooses a point in the second half."""
+    def failed(
+        self, node: NodeId, tried: Collection[Address] | None, now_ms: int, fraction: float
+    ) -> None:
+        """All of `tried` were in vain, or (None) the node was reached and did not want to. The
+        next dial is after a pause that doubles each time, of which `fraction` (0 to 1, random)
+        chooses a point in the second half; it is short if an address was learnt meanwhile."""
         known = self.nodes.get(node)
         if known is None:
             return
         known.dialing = False
-        for address in tried:
+        for address in tried or ():
             if address in known.places:
                 known.places[address].failures += 1
         pause = min(DIAL_FIRST_MS << min(known.attempts, 16), DIAL_MAX_MS)
         known.attempts += 1
-        if known.relayed:
+        if tried is not None and not known.places.keys() <= set(tried):
+            pause = DIAL_FIRST_MS
+        elif known.relayed:
             pause = RELAYED_MS
         known.dial_at_ms = now_ms + int(pause * (0.5 + fraction / 2))
 

@@ -177,7 +177,7 @@ async def test_explicit_admits_by_name_alone(caplog: pytest.LogCaptureFixture) -
         await a.running.connect_to(c.peer)
         await full_mesh([a, b, c])
         async with RpcClient(a.peer, SECRET, SystemEntropy()) as stranger:
-            with pytest.raises(PeerFailed, match="not admitted"):
+            with pytest.raises(PeerFailed, match="own key"):
                 await stranger.call(JSON_API, None)
         async with RpcClient(a.peer, SECRET, SystemEntropy(), a.key) as own:
             assert await own.call(JSON_API, "x") == "x"
