@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 BACKOFF_BASE: Final = 1.5
 BACKOFF_POWER_MAX: Final = 10
 STOP_SECONDS: Final = 8.0
+DONE_MAX: Final = 64
+"""Workers that have ended and are still shown; an operator may ask for any number of repairs."""
 
 
 class State(Enum):
@@ -107,12 +109,17 @@ class WorkerRunner:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._entries: list[_Entry] = []
+        self._added = 0
         self._stopping = asyncio.Event()
         self._started = False
 
     def add(self, worker: Worker) -> int:
         """Take a worker in, and start it if the others run; returns its id (from 1 on)."""
-        entry = _Entry(len(self._entries) + 1, worker)
+        self._added += 1
+        entry = _Entry(self._added, worker)
+        ended = [one for one in self._entries if one.state is State.DONE]
+        for one in ended[: max(0, len(ended) - DONE_MAX + 1)]:
+            self._entries.remove(one)
         self._entries.append(entry)
         if self._started:
             self._launch(entry)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, Final
 
-from garage_lite.core.errors import NotImplementedHere
+from garage_lite.core.cluster.tables import Tables
 from garage_lite.core.workers.rebalance import BlockRepairWorker, RebalanceWorker
+from garage_lite.core.workers.repair import Repair, RepairWorker, reads_meet_writes
+from garage_lite.core.workers.repair_aliases import AliasRepair
+from garage_lite.core.workers.repair_blocks import BlockCountRepair, ClearResyncQueue
+from garage_lite.core.workers.repair_rows import BlockRefRepair, UploadRepair, VersionRepair
 from garage_lite.core.workers.runner import State, Worker
 from garage_lite.units import format_size
 from garage_lite.web.admin.cluster import draining, partitions_json
@@ -133,26 +137,31 @@ async def launch_repair(context: AdminContext, fields: Fields) -> Any:
         return
     launch = _REPAIRS.get(wanted) if isinstance(wanted, str) else None
     if launch is None:
-        if wanted in _NOT_YET:
-            raise NotImplementedHere(f"The repair {wanted} is not there yet in this version.")
         raise bad_request(
-            f"repairType must be one of {', '.join((*_REPAIRS, *_NOT_YET))}, or"
+            f"repairType must be one of {', '.join(_REPAIRS)}, or"
             ' {"scrub": "start"|"pause"|"resume"|"cancel"}'
         )
-    await launch(context)
+    launch(context)
 
 
-async def _repair_blocks(context: AdminContext) -> None:
-    _launch(context, BlockRepairWorker(context.blocks))
+def _sync_tables(context: AdminContext) -> None:
+    """Nothing on a node that has nobody to sync with."""
 
 
-async def _rebalance(context: AdminContext) -> None:
-    _launch(context, RebalanceWorker(context.blocks, context.variables))
+def _by_quorum(make: Callable[[Tables], Repair]) -> Callable[[AdminContext], None]:
+    """A repair that takes rows away by what a quorum says."""
 
+    def launch(context: AdminContext) -> None:
+        if not reads_meet_writes(context.layout.lookup):
+            raise bad_request(
+                "This repair removes what nothing leads to. It can't tell that before a layout is"
+                " applied, nor in the consistency modes degraded and dangerous, where a read may"
+                " miss what was written."
+            )
+        tables = context.storage.tables
+        _launch(context, RepairWorker(make(tables), tables))
 
-async def _nothing_to_do(context: AdminContext) -> None:
-    """Repairs of what can't break here: a node alone has nobody to sync tables with, and blocks
-    are counted from their references each time, never from a counter of their own."""
+    return launch
 
 
 def _launch(context: AdminContext, worker: Worker) -> None:
@@ -163,10 +172,14 @@ def _launch(context: AdminContext, worker: Worker) -> None:
     context.workers.add(worker)
 
 
-_REPAIRS: Final[dict[str, Callable[[AdminContext], Awaitable[None]]]] = {
-    "tables": _nothing_to_do,
-    "blocks": _repair_blocks,
-    "rebalance": _rebalance,
-    "blockRc": _nothing_to_do,
+_REPAIRS: Final[dict[str, Callable[[AdminContext], None]]] = {
+    "tables": _sync_tables,
+    "blocks": lambda here: _launch(here, BlockRepairWorker(here.blocks)),
+    "versions": _by_quorum(VersionRepair),
+    "multipartUploads": _by_quorum(UploadRepair),
+    "blockRefs": _by_quorum(BlockRefRepair),
+    "blockRc": lambda here: _launch(here, BlockCountRepair(here.blocks, here.resync)),
+    "rebalance": lambda here: _launch(here, RebalanceWorker(here.blocks, here.variables)),
+    "aliases": _by_quorum(AliasRepair),
+    "clearResyncQueue": lambda here: _launch(here, ClearResyncQueue(here.blocks)),
 }
-_NOT_YET: Final = ("versions", "multipartUploads", "blockRefs", "aliases", "clearResyncQueue")

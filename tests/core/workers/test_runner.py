@@ -9,6 +9,7 @@ from garage_lite.core.errors import StorageFailed
 from garage_lite.core.workers.runner import (
     BUSY,
     DONE,
+    DONE_MAX,
     IDLE,
     Progress,
     State,
@@ -167,3 +168,19 @@ def test_a_step_that_takes_too_long_is_cut_off() -> None:
 
 def test_a_runner_without_workers_stops() -> None:
     run(WorkerRunner(SimClock()).stop())
+
+
+def test_those_that_ended_are_shown_for_a_while() -> None:
+    async def scenario() -> None:
+        runner = WorkerRunner(SimClock())
+        runner.start()
+        lasting = runner.add(Scripted())
+        for _ in range(DONE_MAX + 10):
+            number = runner.add(Scripted(DONE))
+            await asyncio.sleep(1)
+        shown = [status.id for status in runner.status()]
+        assert shown[0] == lasting and shown[-1] == number == DONE_MAX + 11
+        assert len(shown) == DONE_MAX + 1
+        await runner.stop()
+
+    run(scenario())

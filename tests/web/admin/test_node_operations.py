@@ -138,7 +138,7 @@ async def test_repairs(lone: Lone, kind: Any) -> None:
 @pytest.mark.parametrize(
     ("kind", "code"),
     [
-        ("versions", "NotImplemented (501)"),
+        ("versions", "InvalidRequest (400): This repair removes what nothing leads to."),
         ("everything", "InvalidRequest (400)"),
         ({"scrub": "faster"}, "InvalidRequest (400)"),
         ({"scrub": "resume"}, "InvalidRequest (400)"),
@@ -151,6 +151,21 @@ async def test_bad_repairs(lone: Lone, kind: Any, code: str) -> None:
     parameters = {"node": "self", "body": {"repairType": kind}}
     answer = await lone.do("LaunchRepairOperation", parameters)
     assert answer["error"][HERE.hex()].startswith(code)
+
+
+@pytest.mark.parametrize("kind", ["versions", "multipartUploads", "blockRefs", "aliases"])
+async def test_repairs_by_quorum(lone: Lone, kind: Any) -> None:
+    await lone.context.layout.use_single_node(GB)
+    assert await lone.here("LaunchRepairOperation", {"repairType": kind}) is None
+    (worker,) = (w for w in await lone.here("ListWorkers") if "repair worker" in w["name"])
+    assert worker["progress"] == "0 (0)"
+
+
+async def test_clearing_the_resync_queue(lone: Lone) -> None:
+    await lone.context.blocks.look_again(BLOCK)
+    await lone.here("LaunchRepairOperation", {"repairType": "clearResyncQueue"})
+    (worker,) = (w for w in await lone.here("ListWorkers") if "clearing" in w["name"])
+    assert worker["state"] == "idle", "it waits for the runner, which this test does not start"
 
 
 async def test_one_repair_of_a_kind_at_a_time(lone: Lone) -> None:
