@@ -9,9 +9,15 @@ from typing import Any, TypeVar
 import pytest
 
 from garage_lite.core.crdt import Lww
-from garage_lite.core.errors import GarageLiteError, NoSuchKey, PreconditionFailed
+from garage_lite.core.errors import (
+    AliasTaken,
+    BucketAlreadyExists,
+    GarageLiteError,
+    NoSuchKey,
+    PreconditionFailed,
+)
 from garage_lite.core.ids import BucketId
-from garage_lite.core.model.buckets import Bucket, Versioning
+from garage_lite.core.model.buckets import Alias, Bucket, Versioning
 from garage_lite.core.model.objects import ObjectVersion
 from garage_lite.core.model.rowkeys import Table, everywhere_row
 from garage_lite.core.store.body import PutRequest
@@ -215,5 +221,35 @@ def test_conditional_deletes_complete_and_copy() -> None:
         with pytest.raises(GarageLiteError) as refused:
             await at(cluster, 1, lambda node: node.copies.copy_object(copy))
         assert isinstance(refused.value, PreconditionFailed)
+
+    run_on(test)
+
+
+def test_of_many_creations_of_one_bucket_name_one_succeeds() -> None:
+    async def test(cluster: Cluster) -> None:
+        async def create(number: int) -> BucketId:
+            return await at(
+                cluster, number % 3, lambda node: node.buckets.create(global_alias="mine")
+            )
+
+        results = await asyncio.gather(*(create(n) for n in range(12)), return_exceptions=True)
+        won = [result for result in results if isinstance(result, bytes)]
+        assert len(won) == 1
+        assert sum(isinstance(one, BucketAlreadyExists) for one in results) == 11
+        for number in range(3):
+            row = await at(
+                cluster, number, lambda n: n.tables.get(everywhere_row(Table.ALIAS, b"mine"))
+            )
+            assert row is not None
+            assert Alias.decode(row).target.value == won[0]
+
+        bucket = BucketId(won[0])
+        await at(cluster, 1, lambda node: node.buckets.add_alias(bucket, "other"))
+        with pytest.raises(AliasTaken):
+            other = await at(cluster, 2, lambda node: node.buckets.create(global_alias="second"))
+            await at(cluster, 0, lambda node: node.buckets.add_alias(other, "mine"))
+        await at(cluster, 2, lambda node: node.buckets.delete(bucket))
+        again = await at(cluster, 0, lambda node: node.buckets.create(global_alias="mine"))
+        assert again != bucket
 
     run_on(test)

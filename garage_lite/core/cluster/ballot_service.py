@@ -46,6 +46,7 @@ from garage_lite.core.model.rowkeys import (
 from garage_lite.core.ports import Clock
 from garage_lite.core.table.checks import Check, check_all
 from garage_lite.core.table.deciding import undecided_rows
+from garage_lite.core.table.naming import rows_of_name
 from garage_lite.core.table.reading import inline_rows
 from garage_lite.core.table.schema import Change, Removal, Update, is_local
 
@@ -159,8 +160,7 @@ class BallotService:
                 if content is not None:
                     rows[key] = content
         else:
-            value = self._replica.durable.get(register)
-            rows = {} if value is None else {register: value}
+            rows = rows_of_name(register, self._replica.durable)
         promise = Promise(rows, state.accepted, state.proposal, dict(state.notes), state.forgot)
         return Promised(promise, reach)
 

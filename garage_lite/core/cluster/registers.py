@@ -103,6 +103,11 @@ class Registers:
         self._turns: dict[bytes, _Turn] = {}
         self._learning: set[asyncio.Task[None]] = set()
 
+    @property
+    def exact(self) -> bool:
+        """Whether quorums overlap, so that there is one winner."""
+        return self._layout.mode is Consistency.CONSISTENT
+
     async def decide(self, register: bytes, judge: Judge[T], checks: Sequence[Check] = ()) -> T:
         """What `judge` makes of the register, once that stands: two round trips, one for a
         refusal on what is settled.
@@ -111,7 +116,7 @@ class Registers:
         proposed then), NotImplementedHere outside the consistent mode, QuorumNotReached,
         Unavailable (then it may have taken effect).
         """
-        if self._layout.mode is not Consistency.CONSISTENT:
+        if not self.exact:
             raise NotImplementedHere(
                 "Conditional writes need consistency_mode = consistent: two could win otherwise."
             )

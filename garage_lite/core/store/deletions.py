@@ -185,14 +185,15 @@ class _Deletion:
         try:
             await self._tables.write(changes, deletes_only=True)
         except WrittenLate as late:
-            self._tables.stamp(late.clock)
-            await asyncio.gather(*(self._finish(*one, results) for one in markers))
+            finishing = (self._finish(*one, late.clock, results) for one in markers)
+            await asyncio.gather(*finishing)
 
     async def _finish(
-        self, index: int, prefix: bytes, marker: ObjectVersion, results: Results
+        self, index: int, prefix: bytes, marker: ObjectVersion, clock: int, results: Results
     ) -> None:
         async with self._lookups:
-            results[index] = self._hidden_by(await finished(self._tables, prefix, marker))
+            end = await finished(self._tables, prefix, marker, (), clock)
+        results[index] = self._hidden_by(end)
 
     async def _mark_if(self, index: int, wanted: DeleteKey, results: Results) -> None:
         if wanted.version_id is not None:

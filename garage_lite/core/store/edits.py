@@ -3,7 +3,8 @@
 An edit is a function from the rows as they are to the updates to make; it may refuse by raising.
 It is run once to learn the updates and once more at the instant of the write, with nothing in
 between: if rows moved meanwhile so that it decides otherwise, all is begun again. So of two
-concurrent edits that exclude each other exactly one succeeds.
+concurrent edits that exclude each other exactly one succeeds. In a cluster that is so for global
+names, which are decided by ballot (name_edits.py); all else merges.
 
 An edit is decided on all that was acknowledged, and acknowledged when no node reads what was there
 before; only what is new (a bucket, a key) may be unknown to a node that has not looked yet.
@@ -16,9 +17,10 @@ from typing import Final
 
 from garage_lite.core.cluster.tables import Tables
 from garage_lite.core.errors import NotFound, OperationAborted
-from garage_lite.core.table.schema import Change, View
+from garage_lite.core.store.name_edits import decide_names, names_in
+from garage_lite.core.table.schema import Update, View
 
-Edit = Callable[[View, int], Sequence[Change]]
+Edit = Callable[[View, int], Sequence[Update]]
 """(rows, stamp in microseconds) -> updates. The same for the same rows and stamp; reads only
 what is given."""
 
@@ -44,12 +46,15 @@ async def write_edit(tables: Tables, edit: Edit, *, new: bool = False) -> None:
         await tables.settings.settle(changes)
 
 
-async def _write(tables: Tables, edit: Edit) -> Sequence[Change]:
+async def _write(tables: Tables, edit: Edit) -> Sequence[Update]:
     for _ in range(_ATTEMPTS_MAX):
         stamp = tables.stamp()
         updates = edit(tables.latest(), stamp)
+        names = [] if tables.alone or not tables.registers.exact else names_in(updates)
+        if names:
+            return await decide_names(tables, edit, names)
 
-        def unmoved(stamp: int = stamp, updates: Sequence[Change] = updates) -> None:
+        def unmoved(stamp: int = stamp, updates: Sequence[Update] = updates) -> None:
             if edit(tables.latest(), stamp) != updates:
                 raise _Moved
 

@@ -103,8 +103,7 @@ class Place:
         try:
             await self.commit(changes, None, checks=self.checks, by=self.tables.write)
         except WrittenLate as late:
-            self.tables.stamp(late.clock)
-            return await finished(self.tables, self.prefix, placed, self._rows(placed))
+            return await finished(self.tables, self.prefix, placed, self._rows(placed), late.clock)
         return placed
 
     async def above(self, clock: int, stamp: Stamp | None = None) -> ObjectVersion:
@@ -148,8 +147,15 @@ def _row(change: Change) -> tuple[bytes, bytes]:
 
 
 async def finished(
-    tables: Tables, prefix: bytes, late: ObjectVersion, riders: Rows = ()
+    tables: Tables, prefix: bytes, late: ObjectVersion, riders: Rows, clock: int
 ) -> ObjectVersion:
     """A blind write that was late at too many replicas, or what replaces it under its id: it
-    stands on return. Raises as `Registers.decide`."""
-    return await tables.registers.decide(prefix, finishing_blind(prefix, late, late.id, riders))
+    stands on return. `clock`: the highest met. Raises as `Registers.decide`."""
+    if tables.registers.exact:
+        judge = finishing_blind(prefix, late, late.id, riders)
+        return await tables.registers.decide(prefix, judge)
+    stamp = Stamp(tables.stamp(clock), 0, late.id)
+    placed = replace(late, stamp=stamp, replaces=late.stamp)
+    row = Update(object_row(prefix, stamp), placed.encode())
+    await tables.write([row, *(Update(*rider) for rider in riders)], new=False)
+    return placed
