@@ -15,6 +15,7 @@ from garage_lite.core.ports import Clock
 from garage_lite.core.wire.address import Address
 from garage_lite.core.wire.frames import WireDamaged
 from garage_lite.core.wire.greeting import Facts, Greeting, read_facts
+from garage_lite.core.wire.messages import PeerFailed
 from garage_lite.core.wire.outbox import URGENT
 from garage_lite.core.wire.peering import LinkName
 from garage_lite.core.wire.pulse import Pulse
@@ -57,11 +58,15 @@ class MeshLink:
         return self.addresses[0] if self.addresses else None
 
     async def ping(self, timeout: float) -> bool:  # noqa: ASYNC109 - told to the session
-        """Whether it answered in time; the pulse and the facts are then those of now."""
+        """Whether it answered in time; the pulse and the facts are then those of now, unless it
+        only said that it is too busy."""
         self.pulse.sent(self._clock.monotonic_us())
         try:
             reply = await self.session.call(PING, None, timeout=timeout, priority=URGENT)
             peer_wall_us, facts = _read_pong(reply.payload)
+        except PeerFailed:
+            self.pulse.excused()
+            return True
         except NodeError as error:
             self.pulse.failed()
             log.debug("node %s did not answer a ping: %s", self.node.hex()[:16], error)
@@ -83,6 +88,8 @@ class MeshLink:
         """Whether the other end still answers; asked once, now, beside the regular pings."""
         try:
             await self.session.call(PING, None, timeout=PROOF_SECONDS, priority=URGENT)
+        except PeerFailed:
+            return True
         except NodeError:
             return False
         return True

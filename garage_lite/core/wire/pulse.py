@@ -49,6 +49,11 @@ class Pulse:
         self._clocks_differ_us = differ
         self._skews.append((round_trip, peer_wall_us - (wall_us - round_trip // 2)))
 
+    def excused(self) -> None:
+        """An answer, but that the peer is too busy: it lives, and that is all it says."""
+        self._out_since_us = None
+        self.failures = 0
+
     def failed(self) -> None:
         """No answer in time."""
         self._out_since_us = None

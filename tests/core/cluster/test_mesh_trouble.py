@@ -90,6 +90,19 @@ async def test_a_silent_node_sinks_at_once_and_is_lost_soon() -> None:
         await until(lambda: b.id not in a.running.connected(), 5)
 
 
+async def test_a_busy_node_is_not_lost() -> None:
+    async with nodes(2, ping_seconds=0.3) as (a, b):
+        await a.running.connect_to(b.peer)
+
+        async def busy(request: Request) -> Any:
+            raise PeerFailed("Busy", "this node has too much to do", 503)
+
+        b.running._endpoints.handlers[PING] = busy
+        await asyncio.sleep(1)
+        assert await a.can_call(b)
+        assert len(a.running._links.of(b.id)) == 1
+
+
 async def test_a_half_open_link_is_noticed_and_replaced() -> None:
     async with nodes(2, ping_seconds=0.3) as (a, b):
         proxy = Proxy()

@@ -63,6 +63,16 @@ def test_dead_after_some_failures_in_a_row() -> None:
     assert pulse.is_dead
 
 
+def test_a_busy_peer_is_no_dead_one() -> None:
+    pulse = Pulse()
+    for _ in range(3 * FAILURES_MAX):
+        pulse.sent(0)
+        pulse.excused()
+    assert not pulse.is_dead
+    assert pulse.round_trip_us(10**6) == float("inf")
+    assert pulse.skew_us is None
+
+
 def test_a_clock_that_was_set_makes_older_comparisons_worthless() -> None:
     pulse = Pulse()
     ping(pulse, 0, 10, 10, 0)
