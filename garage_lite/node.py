@@ -24,6 +24,8 @@ from garage_lite.core.cluster.layout_exchange import LayoutExchange
 from garage_lite.core.cluster.mesh import Mesh
 from garage_lite.core.cluster.node_state import NodeState
 from garage_lite.core.cluster.peers import Cluster, Endpoints, NoPeers, Peers
+from garage_lite.core.cluster.recovering import Recovering
+from garage_lite.core.cluster.table_sync import TableSync
 from garage_lite.core.cluster.tables import Tables
 from garage_lite.core.disk.block_files import BlockFiles, BlockOptions
 from garage_lite.core.disk.block_locks import BlockLeases, BlockLocks
@@ -119,11 +121,20 @@ async def running_node(
             stop.push_async_callback(peers.stop)
         block_files = await _open_blocks(config, world, state, key)
         stop.push_async_callback(block_files.close)
+        recovering = Recovering(metadata, state, layout)
         store = BlockStore(
-            replica, tables, block_files, BlockLocks(), BlockLeases(), layout.owns_block
+            replica,
+            tables,
+            block_files,
+            BlockLocks(),
+            BlockLeases(),
+            layout.owns_block,
+            recovering.knows_references,
         )
         blocks = Blocks(store, cluster, layout)
         stop.push_async_callback(blocks.close)
+        sync = TableSync.make(metadata, tables, state, layout, cluster, recovering, blocks.throttle)
+        stop.push_async_callback(sync.stop)
         boot = world.entropy.token(16)
         hashing = stop.enter_context(ThreadPoolExecutor(HASHING_THREADS, "hash"))
         storage = Storage(
@@ -142,6 +153,7 @@ async def running_node(
         background = Background(
             store,
             blocks,
+            sync,
             state,
             key.node,
             boot,
@@ -149,6 +161,7 @@ async def running_node(
             scrub=not config.disable_scrub,
             minute_of_day=world.minute_of_day,
         )
+        await sync.start()
         _add_snapshots(background, config, metadata, world)
         stop.push_async_callback(background.stop)
         background.start()
@@ -160,6 +173,7 @@ async def running_node(
         if isinstance(peers, Mesh):
             await peers.start(state)
             peers.on_connected(lambda _: exchange.hurry())
+            peers.on_connected(lambda _: sync.peers.hurry())
         yield Node(
             config=config,
             key=key,

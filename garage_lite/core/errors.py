@@ -10,14 +10,15 @@ layers map classes to codes; the core never speaks HTTP. `InvariantBroken` is a 
                             NoSuchAccessKey
         Forbidden           AccessDenied KeyExpired QuotaExceeded
         Conflict            BucketAlreadyExists BucketAlreadyOwned BucketNotEmpty AliasTaken
-                            KeyAlreadyExists OperationAborted
+                            KeyAlreadyExists OperationAborted Fenced
         PreconditionFailed
         BadRequest          InvalidArgument InvalidName InvalidPart InvalidPartOrder
                             EntityTooSmall EntityTooLarge InvalidRange KeyTooLong
                             NotAllowedHere NotImplementedHere
         BadContent          BadDigest IncompleteBody BodyTooLarge
       NodeError
-        Unavailable         QuorumNotReached StaleLayout DiskFull NodeStopping ClockInsane
+        Unavailable         QuorumNotReached StaleLayout Recovering DiskFull
+                            NodeStopping ClockInsane
         StorageFailed       DamagedRow BlockMissing BlockCorrupt
         StartupError        ConfigError DataDirError
     InvariantBroken
@@ -130,6 +131,10 @@ class OperationAborted(Conflict):
     """A conflicting conditional operation is in progress against this resource. Try again."""
 
 
+class Fenced(Conflict):
+    """That data or upload is being given up."""
+
+
 class PreconditionFailed(CallerError):
     """At least one of the preconditions you specified did not hold."""
 
@@ -215,6 +220,10 @@ class QuorumNotReached(Unavailable):
 
 class StaleLayout(Unavailable):
     """The cluster layout has moved on: pull it, then ask again."""
+
+
+class Recovering(Unavailable):
+    """This node gets back rows that it lost, and can't tell what they are yet."""
 
 
 class DiskFull(Unavailable):

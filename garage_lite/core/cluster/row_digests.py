@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
+from operator import eq
 from typing import Final, NamedTuple
 
 from garage_lite.core.disk.metadata import MetadataStore
@@ -123,16 +125,15 @@ class RowDigests:
         before: Callable[[bytes], bytes | None],
     ) -> None:
         for dropped in drops:
-            self._digests.forget(lambda place, gone=dropped: _touches(place, gone))
+            self._digests.forget(partial(_touches, dropped))
         for key, value in rows.items():
             if not self._digests.watches(key):
                 continue
             try:
                 self._digests.changed(key, before(key), value)
             except DamagedRow:
-                lost = place_of(key)
-                self._digests.forget(lambda place, lost=lost: place == lost)
+                self._digests.forget(partial(eq, place_of(key)))
 
 
-def _touches(place: Place, gone: tuple[bytes, bytes]) -> bool:
+def _touches(gone: tuple[bytes, bytes], place: Place) -> bool:
     return any(start < gone[1] and gone[0] < end for start, end in place.ranges())

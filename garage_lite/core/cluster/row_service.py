@@ -28,7 +28,7 @@ from garage_lite.core.cluster.cluster_layout import ClusterLayout
 from garage_lite.core.cluster.peers import Endpoints
 from garage_lite.core.cluster.rpc import Request
 from garage_lite.core.disk.replica import Replica
-from garage_lite.core.errors import InvalidArgument, StaleLayout
+from garage_lite.core.errors import Fenced, InvalidArgument, Recovering, StaleLayout
 from garage_lite.core.hlc import too_far_ahead
 from garage_lite.core.ids import BucketId
 from garage_lite.core.limits import ROWS_ANSWER_BYTES_MAX
@@ -36,6 +36,7 @@ from garage_lite.core.model.objects import Kind, ObjectVersion, survivors
 from garage_lite.core.model.rowkeys import STAMP_BYTES, Table, inline_row, stamp_of, undecided_row
 from garage_lite.core.ports import Clock
 from garage_lite.core.table.checks import Check, Rule, check_all
+from garage_lite.core.table.fences import fence_against
 from garage_lite.core.table.history import history_for
 from garage_lite.core.table.reading import Answer
 from garage_lite.core.table.schema import Change, Removal, Update, is_local
@@ -84,6 +85,10 @@ class RowService:
         self._layout = layout
         self._clock = clock
         self._observe = observe
+        self.may_answer: Callable[[bytes], bool] = _always
+        """Whether all acknowledged rows near a key are here: else reads are refused."""
+        self.knows_newest: Callable[[bytes], bool] = _always
+        """Whether a new object row can be told to be on time."""
 
     def serve(self, endpoints: Endpoints) -> None:
         endpoints.serve(WRITE, self._on_write)
@@ -102,6 +107,9 @@ class RowService:
 
         def guard() -> None:
             check_all(checks, self._replica.latest, alone=False)
+            get = self._replica.latest.get
+            if any(isinstance(one, Update) and fence_against(one, get) for one in changes):
+                raise Fenced
             self._meet(changes, late, new=not flags & Flags.MERGE)
 
         now_ms = self._clock.now_us() // 1000
@@ -132,7 +140,9 @@ class RowService:
             if not new:
                 continue
             met = self._newest(key[:-STAMP_BYTES])
-            if met is not None and met != key and stamp_of(met).clock >= clock:
+            if not self.knows_newest(key):
+                late.append(Late(key, met or key))
+            elif met is not None and met != key and stamp_of(met).clock >= clock:
                 late.append(Late(key, met))
 
     def _newest(self, prefix: bytes) -> bytes | None:
@@ -158,14 +168,14 @@ class RowService:
     # --- reading
 
     async def read(self, question: Question, *arguments: Any) -> Answer:
-        """Durable rows. Raises DamagedRow, StorageFailed."""
+        """Durable rows. Raises DamagedRow, StorageFailed, Recovering."""
         match question, arguments:
             case Question.GET, [list() as keys]:
                 return self._get(_keys(keys))
             case Question.RANGE, [bytes() as start, bytes() as end, int() as most]:
                 return await self._range(start, end, most)
             case Question.PREFIX, [bytes() as prefix]:
-                return Answer(dict(self._replica.durable.with_prefix(_shared(prefix))), None)
+                return Answer(dict(self._replica.durable.with_prefix(self._readable(prefix))), None)
             case Question.VERSIONS, [
                 bytes() as prefix,
                 list() | None as named,
@@ -176,16 +186,21 @@ class RowService:
                 return self._versions(prefix, wanted, down_to, inline)
         raise InvalidArgument("a peer asked what is no question")
 
+    def _readable(self, key: bytes) -> bytes:
+        if not self.may_answer(_shared(key)):
+            raise Recovering
+        return key
+
     def _get(self, keys: list[bytes]) -> Answer:
         rows = {}
         for key in keys:
-            value = self._replica.durable.get(_shared(key))
+            value = self._replica.durable.get(self._readable(key))
             if value is not None:
                 rows[key] = value
         return Answer(rows, None)
 
     async def _range(self, start: bytes, end: bytes, most: int) -> Answer:
-        _shared(start)
+        self._readable(start)
         rows: dict[bytes, bytes] = {}
         size = turn = 0
         for keys, values in self._replica.durable.scan(start, end):
@@ -204,7 +219,7 @@ class RowService:
         self, prefix: bytes, named: list[bytes] | None, down_to: bytes, inline: bool
     ) -> Answer:
         view = self._replica.durable
-        history = history_for(view, _shared(prefix), named, down_to)
+        history = history_for(view, self._readable(prefix), named, down_to)
         rows = dict(history.rows)
         reach = None if history.complete else max(key for key in rows if history.reaches(key))
         found = self._inline_of(prefix, rows) if inline else ()
@@ -240,6 +255,10 @@ class RowService:
 
 
 _QUESTIONS: Final = frozenset(Question)
+
+
+def _always(key: bytes) -> bool:
+    return True
 
 
 def _current(rows: dict[bytes, bytes]) -> ObjectVersion | None:

@@ -65,7 +65,7 @@ class Place(NamedTuple):
         """The ranges of row keys that make it up, ascending."""
         at = self.partition
         return [
-            (bytes((table, at)), (table << 8 | at + 1).to_bytes(2, "big"))
+            (bytes((table, at)), ((table << 8) + at + 1).to_bytes(2, "big"))
             for table in TABLES[self.realm]
         ]
 

@@ -8,15 +8,19 @@ from garage_lite.core.cluster.block_store import BlockStore
 from garage_lite.core.cluster.blocks import Blocks
 from garage_lite.core.cluster.cluster_layout import ClusterLayout
 from garage_lite.core.cluster.node_state import NodeState
+from garage_lite.core.cluster.table_sync import TableSync
 from garage_lite.core.ids import BlockHash, NodeId
+from garage_lite.core.quorum import Consistency
 from garage_lite.core.workers.block_moves import BlockMoveWorker
 from garage_lite.core.workers.cascade import CascadeWorker
+from garage_lite.core.workers.drain import DrainWatch
 from garage_lite.core.workers.pending import LostDataWorker
 from garage_lite.core.workers.rebalance import BlockRepairWorker, RebalanceWorker
 from garage_lite.core.workers.ref_check import RefCheckWorker
 from garage_lite.core.workers.resync import ResyncQueue, ResyncWorker
 from garage_lite.core.workers.runner import WorkerRunner
 from garage_lite.core.workers.scrub import ScrubWorker
+from garage_lite.core.workers.sync import SyncWorker
 from garage_lite.core.workers.tombstones import TombstoneWorker
 from garage_lite.core.workers.variables import RESYNC_WORKERS_MAX, LiveVariables
 
@@ -28,6 +32,7 @@ class Background:
         self,
         store: BlockStore,
         blocks: Blocks,
+        sync: TableSync,
         state: NodeState,
         node: NodeId,
         boot: bytes,
@@ -50,8 +55,12 @@ class Background:
         for number in range(1, RESYNC_WORKERS_MAX + 1):
             self.runner.add(ResyncWorker(self.resync, number, self.variables))
         self.runner.add(self.scrub)
+        self.drain = DrainWatch(store, layout)
+        self.runner.add(self.drain)
         self.runner.add(BlockMoveWorker(store, layout, state, self.resync))
         self.runner.add(RefCheckWorker(store, layout))
+        self.sync = SyncWorker(sync, consistent=layout.mode is Consistency.CONSISTENT)
+        self.runner.add(self.sync)
         self.runner.add(CascadeWorker(tables, store.leases))
         self.runner.add(TombstoneWorker(tables))
         self.runner.add(LostDataWorker(tables, node, boot))
@@ -66,6 +75,10 @@ class Background:
     def repair_blocks(self) -> None:
         """Look at every block that is referenced or there."""
         self.runner.add(BlockRepairWorker(self.store))
+
+    def sync_tables(self) -> None:
+        """Make the rows of all places the same as those of all peers, now."""
+        self.sync.everything_now()
 
     def rebalance(self) -> None:
         """Move every block to the directory where it belongs."""

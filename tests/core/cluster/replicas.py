@@ -104,6 +104,7 @@ class Member:
 
     def __init__(self, world: Replicas, number: int) -> None:
         self.number = number
+        self.boots = 0
         self.files = SimFiles()
         self.endpoints = Endpoints()
         self.clock = SimClock()
@@ -114,14 +115,16 @@ class Member:
         self._world = world
 
     async def open(self, mode: Consistency) -> None:
-        entropy = SimEntropy(self.number)
+        entropy = SimEntropy(self.number + 1000 * self.boots)
         options = MetadataOptions(suffix_bytes=SUFFIX_BYTES)
         self.store = await MetadataStore.open(self.files, "/meta", self.clock, entropy, options)
         self.replica = Replica(self.store)
         copies = self._world.copies
         here = node_id(self.number)
         self.layout = ClusterLayout(self.replica, self.clock, here, Parameters(copies), mode)
-        cluster = Cluster(here, self.endpoints, SlowPeers(self._world, self.number))
+        self.cluster = cluster = Cluster(
+            here, self.endpoints, SlowPeers(self._world, self.number)
+        )
         self.tables = Tables(self.replica, self.layout, cluster, self.clock, entropy)
 
         async def pull(node: NodeId) -> None:

@@ -145,3 +145,16 @@ def test_changes_during_the_first_count_are_counted_once(seed: int) -> None:
     assert known is not None and known.encode() == digest_of(held).encode()
     digests.forget(lambda place: place == PLACE)
     assert digests.get(PLACE) is None
+
+
+@pytest.mark.parametrize("partition", [0, 7, 255])
+@pytest.mark.parametrize("realm", [Realm.METADATA, Realm.DATA])
+def test_the_ranges_of_a_place_hold_its_rows_and_no_others(realm: Realm, partition: int) -> None:
+    ranges = Place(realm, partition).ranges()
+    assert ranges == sorted(ranges)
+    for table in TABLES[realm]:
+        for other in {partition, (partition + 1) % 256, (partition - 1) % 256}:
+            for own in (b"\x00", b"\xff" * 60):
+                key = bytes((table, other)) + own
+                inside = [start <= key < end for start, end in ranges]
+                assert sum(inside) == (other == partition)

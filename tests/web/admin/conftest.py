@@ -14,6 +14,8 @@ from garage_lite.core.block.markers import DataDirectory
 from garage_lite.core.cluster.cluster_layout import ClusterLayout
 from garage_lite.core.cluster.node_state import NodeState
 from garage_lite.core.cluster.peers import Cluster, Endpoints, NoPeers
+from garage_lite.core.cluster.recovering import Recovering
+from garage_lite.core.cluster.table_sync import TableSync
 from garage_lite.core.disk.block_files import BlockFiles, BlockOptions
 from garage_lite.core.disk.block_locks import BlockLeases
 from garage_lite.core.disk.files import LocalFiles
@@ -80,9 +82,19 @@ async def lone(tmp_path: Path) -> AsyncIterator[Lone]:
     storage = Storage(tables, blocks, Budget(16 * MIB), leases, HERE, b"b" * 16)
     directory = await Directory.load(tables)
     layout = ClusterLayout(disk.replica, disk.clock, HERE, Parameters(1), Consistency.CONSISTENT)
+    sync = TableSync.make(
+        disk.store,
+        tables,
+        state,
+        layout,
+        Cluster(HERE, Endpoints(), NoPeers()),
+        Recovering(disk.store, state, layout),
+        blocks.throttle,
+    )
     background = Background(
         blocks.store,
         blocks,
+        sync,
         state,
         HERE,
         b"b" * 16,
@@ -106,6 +118,7 @@ async def lone(tmp_path: Path) -> AsyncIterator[Lone]:
         variables=background.variables,
         resync=background.resync,
         scrub=background.scrub,
+        drain=background.drain,
         cluster=Cluster(HERE, Endpoints(), NoPeers()),
     )
     yield Lone(context, disk, Objects(storage))
