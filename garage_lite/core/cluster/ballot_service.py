@@ -12,6 +12,9 @@ something is proposed. Whatever comes from a peer is checked before it is used.
     ballot/accept:  [layout version, register, ballot, proposal, [[row key, value], ...],
                      [[name, clock], ...], checks] -> []
     ballot/learn:   [layout version, register, chosen] -> nil
+    ballot/forget:  [layout version, register, ballot | nil]
+        -> ballot | nil       nil asked: the promise there, nil while something is undecided;
+                              else: drop all memory of the register up to that ballot
     A refused prepare or accept is answered with the ballot that was promised: [clock, node].
 """
 
@@ -53,6 +56,7 @@ from garage_lite.core.table.schema import Change, Removal, Update, is_local
 PREPARE: Final = "ballot/prepare"
 ACCEPT: Final = "ballot/accept"
 LEARN: Final = "ballot/learn"
+FORGET: Final = "ballot/forget"
 
 
 class Promised(NamedTuple):
@@ -77,11 +81,15 @@ class BallotService:
         endpoints.serve(PREPARE, self._on_prepare)
         endpoints.serve(ACCEPT, self._on_accept)
         endpoints.serve(LEARN, self._on_learn)
+        endpoints.serve(FORGET, self._on_forget)
 
     def state(self, register: bytes) -> Acceptor:
         """As the next writer must see it. Raises StorageFailed."""
         row = self._replica.latest.get(ballot_row(register))
-        return Acceptor() if row is None else Acceptor.decode(row)
+        if row is not None:
+            return Acceptor.decode(row)
+        floor = self._replica.latest.get(_floor_row(register))
+        return Acceptor() if floor is None else Acceptor(Acceptor.decode(floor).promised)
 
     async def prepare(
         self,
@@ -144,6 +152,29 @@ class BallotService:
             changes.extend(_remembered(register, before, before.learn(chosen.ballot, chosen.names)))
 
         await self._apply(changes, guard)
+
+    async def forget(self, register: bytes, up_to: Ballot) -> None:
+        """Drop what is remembered of a register where all is decided and nothing above `up_to`
+        was promised. From then on nothing up to that is promised in the whole partition.
+        Raises StorageFailed."""
+        changes: list[Change] = []
+
+        def guard() -> None:
+            state = self.state(register)
+            if state.undecided or state.promised > up_to:
+                return
+            floor = self._replica.latest.get(_floor_row(register))
+            promised = Acceptor() if floor is None else Acceptor.decode(floor)
+            higher = promised.prepare(up_to) or promised
+            changes.append(Removal(ballot_row(register)))
+            changes.append(Update(_floor_row(register), higher.encode()))
+
+        await self._apply(changes, guard)
+
+    def promised(self, register: bytes) -> Ballot | None:
+        """The promise that is remembered; None while something is undecided."""
+        state = self.state(register)
+        return None if state.undecided else state.promised
 
     async def _apply(self, changes: Sequence[Change], guard: Callable[[], None]) -> None:
         """`guard` fills `changes` at the moment they are applied."""
@@ -209,6 +240,17 @@ class BallotService:
                 return [] if refused is None else list(refused)
         raise InvalidArgument("a peer sent what is no accept")
 
+    async def _on_forget(self, request: Request) -> list[Any] | None:
+        match request.payload:
+            case [int() as version, bytes() as register, list() | None as up_to]:
+                self._rows.refuse_stale(version)
+                if up_to is not None:
+                    await self.forget(_register(register), read_ballot(up_to))
+                    return None
+                promised = self.promised(_register(register))
+                return None if promised is None else list(promised)
+        raise InvalidArgument("a peer sent what is nothing to forget")
+
     async def _on_learn(self, request: Request) -> None:
         match request.payload:
             case [int() as version, bytes() as register, list() as chosen]:
@@ -216,6 +258,11 @@ class BallotService:
                 await self.learn(_register(register), _chosen(chosen))
                 return
         raise InvalidArgument("a peer sent what is nothing to learn")
+
+
+def _floor_row(register: bytes) -> bytes:
+    """Holds an acceptor too: of all registers of the partition that are forgotten."""
+    return ballot_row(register)[:2]
 
 
 def _remembered(register: bytes, before: Acceptor, after: Acceptor) -> list[Change]:

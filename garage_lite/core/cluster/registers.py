@@ -18,6 +18,7 @@ from garage_lite.core.ballot import (
     NEVER,
     Accept,
     Accepted,
+    Acceptor,
     Answer,
     Ballot,
     Chosen,
@@ -36,6 +37,7 @@ from garage_lite.core.ballot import (
 )
 from garage_lite.core.cluster.ballot_service import (
     ACCEPT,
+    FORGET,
     LEARN,
     PREPARE,
     BallotService,
@@ -58,7 +60,7 @@ from garage_lite.core.errors import (
 )
 from garage_lite.core.ids import NodeId
 from garage_lite.core.layout.lookup import Lookup, NodeSet
-from garage_lite.core.model.rowkeys import Table, undecided_row
+from garage_lite.core.model.rowkeys import Table
 from garage_lite.core.ports import Entropy
 from garage_lite.core.quorum import Consistency, Verdict
 from garage_lite.core.table.checks import Check
@@ -70,6 +72,8 @@ log = logging.getLogger(__name__)
 
 DECIDE_SECONDS: Final = 20.0
 """After it an operation that others keep interrupting, or that finds no quorum, gives up."""
+LOOK_MAX: Final = 512
+"""Registers that a worker looks at in one step."""
 _PAUSE_SECONDS_MIN: Final = 0.005
 _PAUSE_SECONDS_MAX: Final = 2.0
 _ROW_BYTES: Final = 64
@@ -132,16 +136,50 @@ class Registers:
         )
 
     def left_behind(self) -> set[bytes]:
-        """The registers of which this node knows something undecided, durable here."""
+        """Some registers (`LOOK_MAX`) of which something undecided is durable here."""
         start, end = bytes((Table.UNDECIDED,)), bytes((Table.UNDECIDED + 1,))
         found: set[bytes] = set()
         for _, registers in self._durable.scan(start, end):
             found.update(registers)
+            if len(found) >= LOOK_MAX:
+                break
         return found
 
-    def is_undecided(self, row_key: bytes) -> bool:
-        """Whether this node has accepted this row and knows no end of that."""
-        return self._durable.get(undecided_row(row_key)) is not None
+    def remembered(self, start: bytes = b"") -> list[tuple[bytes, Acceptor]]:
+        """BALLOT rows from `start` on, not more than `LOOK_MAX` and some."""
+        first, end = bytes((Table.BALLOT,)), bytes((Table.BALLOT + 1,))
+        found: list[tuple[bytes, Acceptor]] = []
+        for keys, values in self._durable.scan(max(first, start), end):
+            rows = zip(keys, values, strict=True)
+            found += [(key, Acceptor.decode(value)) for key, value in rows]
+            if len(found) >= LOOK_MAX:
+                break
+        return found
+
+    def is_first_owner(self, register: bytes) -> bool:
+        """Whether this node is the one that sees to a register on its own."""
+        sets = _sets(self._layout.lookup, register)
+        return bool(sets) and sets[-1].nodes[0] == self._cluster.node
+
+    async def forget(self, register: bytes, before_us: int) -> bool:
+        """Let all owners forget the ballots of a register in which nothing is undecided and
+        nothing was promised since `before_us`; whether they did. No message of then may be still
+        on its way, and every owner must answer: one that kept an old proposal could bring it
+        back."""
+        with self._layout.writing() as lookup:
+            proposer = _Proposer(self._cluster, self._calls, self._service, lookup, register)
+            nodes = {node for one in proposer.sets() for node in one.nodes}
+            try:
+                promised = await asyncio.gather(*(proposer.promised(node) for node in nodes))
+            except NodeError:
+                return False
+            known = [each for each in promised if each is not None and each.clock < before_us]
+            if len(known) < len(nodes):
+                return False
+            up_to = max(known)
+            told = [proposer.forget(node, up_to) for node in nodes]
+            failed = await asyncio.gather(*told, return_exceptions=True)
+            return not any(failed)
 
     async def close(self) -> None:
         """Give up what is under way to slow nodes."""
@@ -272,9 +310,7 @@ class _Proposer:
         self._proposed = False
 
     def sets(self) -> Sequence[NodeSet]:
-        if is_everywhere(self._register):
-            return self._lookup.everywhere_sets()
-        return self._lookup.write_sets(self._register[1])
+        return _sets(self._lookup, self._register)
 
     def round_trip(self) -> float:
         """Seconds to a quorum, usually."""
@@ -342,6 +378,18 @@ class _Proposer:
 
         await self._ask(send, _size(chosen.rows))
 
+    async def promised(self, node: NodeId) -> Ballot | None:
+        if node == self._cluster.node:
+            return self._service.promised(self._register)
+        promised = await self._call(node, FORGET, [self._register, None])
+        return None if promised is None else read_ballot(promised)
+
+    async def forget(self, node: NodeId, up_to: Ballot) -> None:
+        if node == self._cluster.node:
+            await self._service.forget(self._register, up_to)
+        else:
+            await self._call(node, FORGET, [self._register, up_to])
+
     async def _call(self, node: NodeId, endpoint: str, payload: list[Any]) -> Any:
         sent = [self._lookup.versions[-1], *payload]
         return (await self._cluster.call(node, endpoint, sent, timeout=DEADLINE_SECONDS)).payload
@@ -369,6 +417,13 @@ class _Proposer:
 
     def _unknown(self) -> Exception:
         return Unavailable("It is unknown whether this took effect. Look, then retry.")
+
+
+def _sets(lookup: Lookup, register: bytes) -> Sequence[NodeSet]:
+    """Who votes."""
+    if is_everywhere(register):
+        return lookup.everywhere_sets()
+    return lookup.write_sets(register[1])
 
 
 def _rules(register: bytes) -> Rules:

@@ -179,6 +179,16 @@ def ballot_row(register: bytes) -> bytes:
     return _BALLOT + register[1:]
 
 
+def register_of(ballot_row_key: bytes) -> bytes | None:
+    """The register of a BALLOT row; None of the row that stands for those forgotten. No bucket of
+    partition 0 has a name's first byte as its own."""
+    own = ballot_row_key[2:]
+    if not own:
+        return None
+    is_object = own[0] == ballot_row_key[1]
+    return (_OBJECT if is_object else bytes((Table.ALIAS,))) + ballot_row_key[1:]
+
+
 def undecided_row(row_key: bytes) -> bytes:
     """The UNDECIDED row of a row that may be about to be written."""
     return _UNDECIDED + row_key[1:]

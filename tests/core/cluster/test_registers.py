@@ -29,15 +29,19 @@ from garage_lite.core.model.rowkeys import (
     Stamp,
     Table,
     ballot_row,
+    everywhere_row,
     in_bucket,
     inline_row,
     object_prefix,
     object_row,
+    register_of,
 )
 from garage_lite.core.quorum import Consistency
 from garage_lite.core.table.checks import Check, Rule
 from garage_lite.core.table.deciding import conditional, finishing_blind, name_of
 from garage_lite.core.table.schema import Update
+from garage_lite.core.workers.ballots import FORGET_AFTER_US, BallotWorker
+from garage_lite.core.workers.runner import IDLE
 from tests.core.cluster.replicas import Replicas, node_id
 from tests.sim.loop import run
 
@@ -325,3 +329,66 @@ def test_a_chosen_row_that_comes_by_repair_ends_what_was_accepted() -> None:
         assert not Acceptor.decode(stored).undecided
 
     run_on(test)
+
+
+def test_old_ballots_are_forgotten_once_all_owners_can_and_their_promise_stays() -> None:
+    async def test(w: Replicas) -> None:
+        await put_if_absent(w, 0, 1)
+        await asyncio.sleep(1)
+        registers = w[0].registers
+        later = w[0].stamp() + 1
+        assert not await registers.forget(PREFIX, 1)
+        w.cut(2)
+        assert not await registers.forget(PREFIX, later)
+        w.heal()
+        assert await registers.forget(PREFIX, later)
+        for member in w.members:
+            assert member.holds(ballot_row(PREFIX)) is None
+        low = [1, node_id(2)]
+        other = object_prefix(BUCKET, b"other")
+        for register in (PREFIX, other):
+            assert await w.answer(0, 1, PREPARE, [1, register, low, None, b"", []]) != low
+            refused = await w.answer(0, 1, ACCEPT, [1, register, low, [b"", [], []], [], [], []])
+            assert refused and refused != low
+        assert isinstance(await put_if_absent(w, 1, 2), PreconditionFailed)
+        assert await current(w, 2) == 1
+
+    run_on(test)
+
+
+def test_what_is_undecided_is_not_forgotten() -> None:
+    async def test(w: Replicas) -> None:
+        await leave_undecided(w, 7, 1)
+        assert not await w[0].registers.forget(PREFIX, w[0].stamp() + 1)
+        assert w[1].registers.left_behind() == {PREFIX}
+
+    run_on(test)
+
+
+def test_the_worker_settles_what_it_meets_twice_and_forgets_what_is_old() -> None:
+    async def test(w: Replicas) -> None:
+        await leave_undecided(w, 7, 1)
+        worker = BallotWorker(w[1])
+        await worker.work()
+        assert w[1].registers.left_behind() == {PREFIX}
+        while await worker.work() is not IDLE:
+            pass
+        await asyncio.sleep(1)
+        assert w[1].registers.left_behind() == set()
+        assert await current(w, 0) == 7
+        await asyncio.sleep(FORGET_AFTER_US / 1_000_000 + 60)
+        for member in w.members:
+            forgetting = BallotWorker(member.tables)
+            while await forgetting.work() is not IDLE:
+                pass
+        assert not any(member.holds(ballot_row(PREFIX)) for member in w.members)
+        assert await current(w, 0) == 7
+
+    run_on(test)
+
+
+def test_a_register_is_found_by_its_ballot_row() -> None:
+    low = object_prefix(BucketId(bytes(32)), b"a")
+    for register in (PREFIX, low, everywhere_row(Table.ALIAS, b"name")):
+        assert register_of(ballot_row(register)) == register
+    assert register_of(ballot_row(PREFIX)[:2]) is None
