@@ -11,6 +11,7 @@ from garage_lite.core.cluster.node_state import NodeState
 from garage_lite.core.cluster.table_sync import TableSync
 from garage_lite.core.ids import BlockHash, NodeId
 from garage_lite.core.quorum import Consistency
+from garage_lite.core.workers.ballots import BallotWorker
 from garage_lite.core.workers.block_moves import BlockMoveWorker
 from garage_lite.core.workers.cascade import CascadeWorker
 from garage_lite.core.workers.drain import DrainWatch
@@ -64,6 +65,7 @@ class Background:
         self.runner.add(CascadeWorker(tables, store.leases))
         self.runner.add(TombstoneWorker(tables))
         self.runner.add(LostDataWorker(tables, node, boot))
+        self.runner.add(BallotWorker(tables))
 
     def start(self) -> None:
         self.runner.start()
