@@ -73,8 +73,11 @@ class BlockMoveWorker:
                 return IDLE
             self._partition = (changed & -changed).bit_length() - 1
             self._blocks = self._walk(self._partition)
+        before = self.queued
         if not await self._queue_some(self._blocks):
             self._held ^= 1 << self._partition_walked()
+            if self.queued > before:
+                await self._keep()
         return BUSY
 
     async def wait(self) -> None:

@@ -2,8 +2,9 @@
 
 The plan (when, where, what an operator may say) is `core/block/scrub.py`'s. What a bad file means
 is the block store's: it is set aside there, and the block queued for healing. A file without a
-live reference and without a resync entry is queued too: a crash between a deletion's steps
-leaves it, and nothing else would ever find it.
+live reference, or that other nodes own, and without a resync entry is queued too: a crash between
+a deletion's steps leaves it, or a layout that changed twice in a row, and nothing else would ever
+find it.
 """
 
 from __future__ import annotations
@@ -153,7 +154,8 @@ class ScrubWorker:
         """Queue a file that nothing refers to; drop a bad one that nobody misses."""
         async with self._store.locks.hold(block):
             facts = self._store.facts(block)
-            if facts.live or self._store.entry(block) is not None:
+            kept = facts.owner and facts.live
+            if kept or self._store.entry(block) is not None:
                 return
             if checked is Checked.ASIDE and not facts.present:
                 await self._store.files.delete(block)

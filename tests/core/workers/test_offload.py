@@ -7,6 +7,8 @@ import asyncio
 from garage_lite.core.block.resync import Standing
 from garage_lite.core.cluster.block_offload import Owners
 from garage_lite.core.workers.resync import failed_entries
+from garage_lite.core.workers.runner import State
+from garage_lite.core.workers.scrub import ScrubWorker
 from tests.core.blocks_on_disk import noise
 from tests.core.workers.block_node import Node
 from tests.sim.loop import run
@@ -81,6 +83,29 @@ def test_a_node_that_may_have_lost_references_deletes_nothing() -> None:
         assert node.store.files.has(block)
         node.complete = True
         await node.settle(30)
+        assert not node.store.files.has(block)
+
+    run(scenario())
+
+
+def test_the_scrub_finds_a_file_that_belongs_to_others() -> None:
+    async def scenario() -> None:
+        node = await Node.open()
+        block = await node.put(A, 1)
+        scrub = ScrubWorker(node.store, node.state, node.variables)
+
+        async def run_once() -> None:
+            await scrub.command("start")
+            while (await scrub.work()).state is not State.IDLE:
+                pass
+
+        await run_once()
+        assert node.entries() == 0
+        node.owned = False
+        node.owners = Owners([Standing.HELD, Standing.HELD], 2, 1)
+        await run_once()
+        assert node.entries() == 2
+        await node.drain()
         assert not node.store.files.has(block)
 
     run(scenario())
