@@ -262,6 +262,7 @@ def _admin_context(node: Node, mesh: Mesh) -> AdminContext:
         variables=node.background.variables,
         resync=node.background.resync,
         scrub=node.background.scrub,
+        drain=node.background.drain,
         cluster=node.cluster,
         mesh=mesh,
     )

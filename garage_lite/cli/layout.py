@@ -159,6 +159,7 @@ async def history(context: Context, api: Api) -> None:
             " tracked,\nso you might want to keep old nodes online until their data directories"
             " become empty."
         )
+        print_drained(await api.call("GetClusterStatus"))
         return
     status = await api.call("GetClusterStatus")
     _print_trackers(found, {node["id"] for node in status["nodes"] if node["isUp"]})
@@ -200,6 +201,17 @@ def _waiting(found: dict[str, Any], up: set[str]) -> str:
             named = (short(node) + ("" if node in up else " (not connected)") for node in behind)
             return f"Waiting for these nodes {step} version #{newest}: {', '.join(named)}"
     return f"All nodes are done with version #{newest}."
+
+
+def print_drained(status: dict[str, Any]) -> None:
+    """Of nodes that the layout has let go: which may be turned off, which not yet."""
+    for drained, said in (
+        (False, "These nodes have no role any more and still hold blocks that others should have"),
+        (True, "These nodes have given everything away and can be turned off"),
+    ):
+        named = [short(node["id"]) for node in status["nodes"] if node.get("drained") is drained]
+        if named:
+            print(f"\n{said}: {', '.join(named)}")
 
 
 async def skip_dead_nodes(context: Context, api: Api) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from garage_lite.cli.layout import print_staged_changes, tags
+from garage_lite.cli.layout import print_drained, print_staged_changes, tags
 from garage_lite.cli.run import Api, Context
 from garage_lite.cli.tables import Row, age, capacity, print_table, short
 from garage_lite.units import format_size
@@ -47,6 +47,7 @@ async def status(context: Context, api: Api) -> None:
             )
     for line in _warnings(cluster["nodes"]):
         print(f"\nWARNING: {line}")
+    print_drained(cluster)
     if print_staged_changes(layout):
         print("\nPlease use `garage layout show` to check the proposed new layout and apply it.\n")
 
@@ -98,6 +99,8 @@ def _failed(node: dict[str, Any], staged: set[str]) -> Row:
 def _without_role(node: dict[str, Any], staged: set[str]) -> str:
     if node["id"] in staged:
         return "pending..."
+    if node.get("drained") is False:
+        return "draining blocks.."
     return "draining metadata.." if node.get("draining") else "NO ROLE ASSIGNED"
 
 

@@ -88,6 +88,30 @@ def test_status_of_nodes_without_roles_and_without_life(quiet: FakeNode, cli: Cl
         """)  # noqa: E501 - as wide as it is
 
 
+def test_nodes_that_are_let_go(quiet: FakeNode, cli: Cli) -> None:
+    nodes = quiet.answers["GetClusterStatus"]["nodes"]
+    nodes += [up(TWO, drained=False), up("cc" * 32, drained=True), up("dd" * 32)]
+    _, out, _ = cli("status")
+    roles = [
+        " ".join(line.split("3901")[1].split()[:3]) for line in out.splitlines() if "3901" in line
+    ]
+    assert [role.split(" N/A")[0] for role in roles[1:]] == [
+        "draining blocks..",
+        "NO ROLE ASSIGNED",
+        "NO ROLE ASSIGNED",
+    ]
+    told = text("""
+
+        These nodes have no role any more and still hold blocks that others should have: b90a0fe8e46f883c
+
+        These nodes have given everything away and can be turned off: cccccccccccccccc
+        """)  # noqa: E501 - as wide as it is
+    assert out.endswith(told)
+    found = {"currentVersion": 2, "minAck": 2, "versions": [], "updateTrackers": None}
+    quiet.answers["GetClusterLayoutHistory"] = found
+    assert cli("layout", "history")[1].endswith(told)
+
+
 def test_layout_show(quiet: FakeNode, cli: Cli) -> None:
     assert cli("layout", "show")[1] == text("""
         ==== CURRENT CLUSTER LAYOUT ====
@@ -210,6 +234,7 @@ def test_layout_history(node: FakeNode, cli: Cli) -> None:
     versions = [{"version": 2, "status": "Current", "storageNodes": 3, "gatewayNodes": 0}]
     found = {"currentVersion": 2, "minAck": 2, "versions": versions, "updateTrackers": None}
     node.answers["GetClusterLayoutHistory"] = found
+    node.answers["GetClusterStatus"] = {"nodes": [up(ONE)]}
     assert cli("layout", "history")[1].startswith(
         text("""
             ==== LAYOUT HISTORY ====

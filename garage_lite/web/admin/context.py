@@ -19,6 +19,7 @@ from garage_lite.core.store.directory import Directory
 from garage_lite.core.store.keys import Keys
 from garage_lite.core.store.uploads import Uploads
 from garage_lite.core.store.writing import Storage
+from garage_lite.core.workers.drain import DrainWatch
 from garage_lite.core.workers.resync import ResyncQueue
 from garage_lite.core.workers.runner import WorkerRunner
 from garage_lite.core.workers.scrub import ScrubWorker
@@ -69,6 +70,7 @@ class AdminContext:
     variables: LiveVariables
     resync: ResyncQueue
     scrub: ScrubWorker
+    drain: DrainWatch
     cluster: Cluster
     mesh: Mesh | None = None
     """Who the peers are and how they are doing; None for a node without a door to others."""

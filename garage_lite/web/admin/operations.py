@@ -26,6 +26,7 @@ from garage_lite.web.admin import (
     node,
     objects,
     peers,
+    statistics,
     workers,
 )
 from garage_lite.web.admin.context import AdminContext
@@ -89,7 +90,7 @@ _PAGE: Final = ("offset", "limit")
 OPERATIONS: Final[dict[str, Operation]] = {
     "GetClusterStatus": Operation(cluster.get_status),
     "GetClusterHealth": Operation(cluster.get_health),
-    "GetClusterStatistics": Operation(cluster.get_statistics),
+    "GetClusterStatistics": Operation(statistics.get_statistics),
     "ConnectClusterNodes": _post(peers.connect_nodes, body=BodyForm.LIST),
     "InviteClusterNode": _post(peers.invite_node),
     "AdmitClusterNode": _post(peers.admit_node),

@@ -14,8 +14,9 @@ from typing import Final
 
 from garage_lite.core.workers.runner import State, WorkerStatus
 from garage_lite.units import format_size
-from garage_lite.web.admin.cluster import health, stored_totals
+from garage_lite.web.admin.cluster import health
 from garage_lite.web.admin.context import AdminContext, Space
+from garage_lite.web.admin.statistics import stored_totals
 
 STYLE: Final = """
 :root{color-scheme:light dark;--ink:#1c1c1e;--soft:#5b5b62;--line:#d9d9de;--page:#fbfbfc;

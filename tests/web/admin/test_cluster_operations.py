@@ -182,6 +182,7 @@ async def test_health_and_status_of_a_working_node(lone: Lone) -> None:
         "draining": False,
         "metadataPartition": {"available": 7 * GB, "total": 10 * GB},
         "resyncQueueLen": 0,
+        "alarms": [],
     }
 
 
