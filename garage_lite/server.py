@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import platform
 import signal
 import socket
@@ -25,6 +26,7 @@ from garage_lite.core.cluster.clocks import Clocks
 from garage_lite.core.cluster.identity import load_or_create_node_key
 from garage_lite.core.cluster.mesh import PING_TIMEOUT_SECONDS, Mesh, MeshSettings
 from garage_lite.core.cluster.rpc import JSON_API, operations_handler
+from garage_lite.core.cluster.transport import cipher_in_threads
 from garage_lite.core.disk.directory_lock import locked
 from garage_lite.core.disk.files import LocalFiles
 from garage_lite.core.disk.interfaces import machine_hosts
@@ -48,6 +50,8 @@ log = logging.getLogger(__name__)
 
 DRAIN_SECONDS: Final = 5.0
 RECEIVE_BYTES: Final = 64 * KIB
+CORES_TO_SPARE: Final = 4
+"""With so many one may encrypt what peers are sent while another serves requests."""
 OLDER_THAN_THIS_PROGRAM_US: Final = 1_735_689_600_000_000
 """2025-01-01: a clock that shows less was never set."""
 
@@ -80,6 +84,7 @@ def _tune() -> None:
     # Each socket read allocates this much before it knows how much has come: at asyncio's
     # 256 KiB, 100 uploads at once take 140 MB instead of 117.
     selector_events._SelectorTransport.max_size = RECEIVE_BYTES  # type: ignore[attr-defined]
+    cipher_in_threads(len(os.sched_getaffinity(0)) >= CORES_TO_SPARE)
 
 
 async def _serve(
@@ -263,6 +268,7 @@ def _admin_context(node: Node, mesh: Mesh) -> AdminContext:
         resync=node.background.resync,
         scrub=node.background.scrub,
         drain=node.background.drain,
+        sync_tables=node.background.sync_tables,
         cluster=node.cluster,
         mesh=mesh,
     )

@@ -71,6 +71,8 @@ class AdminContext:
     resync: ResyncQueue
     scrub: ScrubWorker
     drain: DrainWatch
+    sync_tables: Callable[[], None]
+    """Begins a sync of all rows with all peers."""
     cluster: Cluster
     mesh: Mesh | None = None
     """Who the peers are and how they are doing; None for a node without a door to others."""

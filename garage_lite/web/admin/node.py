@@ -144,10 +144,6 @@ async def launch_repair(context: AdminContext, fields: Fields) -> Any:
     launch(context)
 
 
-def _sync_tables(context: AdminContext) -> None:
-    """Nothing on a node that has nobody to sync with."""
-
-
 def _by_quorum(make: Callable[[Tables], Repair]) -> Callable[[AdminContext], None]:
     """A repair that takes rows away by what a quorum says."""
 
@@ -173,7 +169,7 @@ def _launch(context: AdminContext, worker: Worker) -> None:
 
 
 _REPAIRS: Final[dict[str, Callable[[AdminContext], None]]] = {
-    "tables": _sync_tables,
+    "tables": lambda here: here.sync_tables(),
     "blocks": lambda here: _launch(here, BlockRepairWorker(here.blocks)),
     "versions": _by_quorum(VersionRepair),
     "multipartUploads": _by_quorum(UploadRepair),

@@ -119,6 +119,7 @@ async def lone(tmp_path: Path) -> AsyncIterator[Lone]:
         resync=background.resync,
         scrub=background.scrub,
         drain=background.drain,
+        sync_tables=background.sync_tables,
         cluster=Cluster(HERE, Endpoints(), NoPeers()),
     )
     yield Lone(context, disk, Objects(storage))

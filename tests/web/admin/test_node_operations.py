@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from garage_lite.core.block.resync import ResyncEntry, entry_key
 from garage_lite.core.ids import BlockHash
 from garage_lite.core.table.schema import Update
-from garage_lite.web.admin.operations import NOT_YET, OPERATIONS, bound_operations
+from garage_lite.web.admin.operations import NOT_YET, OPERATIONS, bound_operations, call
 from tests.core.layout.build import GB, node
 from tests.web.admin.conftest import HERE, Lone
 
@@ -151,6 +152,14 @@ async def test_bad_repairs(lone: Lone, kind: Any, code: str) -> None:
     parameters = {"node": "self", "body": {"repairType": kind}}
     answer = await lone.do("LaunchRepairOperation", parameters)
     assert answer["error"][HERE.hex()].startswith(code)
+
+
+async def test_repair_of_tables_begins_a_round(lone: Lone) -> None:
+    begun: list[int] = []
+    context = replace(lone.context, sync_tables=lambda: begun.append(1))
+    parameters = {"node": "self", "body": {"repairType": "tables"}}
+    await call(context, "LaunchRepairOperation", parameters)
+    assert begun == [1]
 
 
 @pytest.mark.parametrize("kind", ["versions", "multipartUploads", "blockRefs", "aliases"])
