@@ -422,17 +422,18 @@ class Mesh:
     def _up(self, mine: MeshLink) -> None:
         """A greeted link. Raises Unreachable, NotAdmitted, Removed where it is too late."""
         self.admission.check(mine.node)
+        before = self.book.nodes.get(mine.node)
+        is_news = before is None or before.seen_ms is None
         is_new = self._links.add(mine)
         for address in mine.addresses:
-            self.book.learn(mine.node, address, Source.TOLD, self._now_ms())
+            is_news |= self.book.learn(mine.node, address, Source.TOLD, self._now_ms())
+        if is_news:
+            self._gossip.tell_on([mine.node])
+        if mine.name.opener == self.key.node:
+            self._spawn(self._gossip.exchange_with(mine.node))
         if is_new:
-            self._spawn(self._meet(mine.node))
             for listener in self._listeners:
                 listener(mine.node)
-
-    async def _meet(self, node: NodeId) -> None:
-        self._gossip.tell_all()
-        await self._gossip.exchange_with(node)
 
     def _shut_out(self) -> None:
         """The members changed: who is no longer admitted loses its links."""

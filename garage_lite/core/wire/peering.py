@@ -237,10 +237,12 @@ class PeerBook:
 
     # --- telling others
 
-    def gossip(self, now_ms: int) -> list[Any]:
-        """What others should know: the nodes that somebody has seen, and their addresses."""
+    def gossip(self, now_ms: int, only: Collection[NodeId] | None = None) -> list[Any]:
+        """What others should know: the nodes that somebody has seen (of them `only` those), and
+        their addresses."""
         told = []
-        for node, known in sorted(self.nodes.items()):
+        for node in sorted(self.nodes if only is None else self.nodes.keys() & set(only)):
+            known = self.nodes[node]
             self._refresh(known, now_ms)
             if known.seen_ms is None or now_ms - known.seen_ms > FORGET_MS:
                 continue
@@ -253,22 +255,22 @@ class PeerBook:
             told.append([node, max(now_ms - known.seen_ms, 0), freshest])
         return told
 
-    def merge(self, gossip: Any, now_ms: int, may: Callable[[NodeId], bool]) -> bool:
-        """Join what a peer tells, of nodes that `may` be known. Whether there was news, which is
-        to be told on. Raises WireDamaged if it is no gossip or too much of it; then nothing was
-        learnt."""
-        news = False
+    def merge(self, gossip: Any, now_ms: int, may: Callable[[NodeId], bool]) -> set[NodeId]:
+        """Join what a peer tells, of nodes that `may` be known. The nodes of which there was news,
+        which is to be told on. Raises WireDamaged if it is no gossip or too much of it; then
+        nothing was learnt."""
+        news: set[NodeId] = set()
         for node, seen_age_ms, places in read_gossip(gossip):
             if node == self._me or not may(node) or seen_age_ms > FORGET_MS:
                 continue
             for address, age_ms in places:
-                news |= self.learn(node, address, Source.GOSSIPED, now_ms, age_ms)
-            known = self.nodes.get(node)
-            if known is None:
-                known = self._meet(node, Source.GOSSIPED)
-                news |= known is not None
+                if self.learn(node, address, Source.GOSSIPED, now_ms, age_ms):
+                    news.add(node)
+            known = self.nodes.get(node) or self._meet(node, Source.GOSSIPED)
             if known is not None:
                 seen_ms = now_ms - seen_age_ms
+                if known.seen_ms is None:
+                    news.add(node)
                 known.seen_ms = seen_ms if known.seen_ms is None else max(known.seen_ms, seen_ms)
         return news
 

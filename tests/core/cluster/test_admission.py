@@ -226,5 +226,5 @@ async def test_a_node_that_may_not_is_not_told_of() -> None:
         await a.running.connect_to(b.peer)
         await until(lambda: not b.running.admission.admits(stranger.id))
         told = [[stranger.id, 0, [["192.0.2.9:1", 0]]]]
-        await b.running.call(a.id, "mesh/gossip", [told, []])
+        await b.running.call(a.id, "mesh/gossip", ["news", told, []])
         assert stranger.id not in a.running.book.nodes

@@ -146,10 +146,10 @@ async def test_no_call_takes_longer_than_configured() -> None:
     ("endpoint", "payload"),
     [
         ("mesh/gossip", None),
-        ("mesh/gossip", [[], []] * 2),
-        ("mesh/gossip", [[[b"x", 0, []]], []]),
-        ("mesh/gossip", [[[b"x" * 32, 0, []]] * (2 * PEERS_MAX + 1), []]),
-        ("mesh/gossip", [[], [[b"x" * 32, 1, 7]]]),
+        ("mesh/gossip", [[], []]),
+        ("mesh/gossip", ["all", [[b"x", 0, []]], []]),
+        ("mesh/gossip", ["news", [[b"x" * 32, 0, []]] * (2 * PEERS_MAX + 1), []]),
+        ("mesh/gossip", ["news", [], [[b"x" * 32, 1, 7]]]),
         ("mesh/alarm", 7),
         ("mesh/hello", {}),
         ("mesh/relay", "me"),
@@ -197,7 +197,7 @@ async def test_gossip_of_many_nodes_is_bounded() -> None:
                 [n.to_bytes(32, "little"), 0, [["192.0.2.1:9", 0]]]
                 for n in range(start + 1, start + 501)
             ]
-            await b.running.call(a.id, "mesh/gossip", [told, []])
+            await b.running.call(a.id, "mesh/gossip", ["news", told, []])
         assert len(a.running.book.nodes) <= PEERS_MAX
         assert b.id in a.running.connected()
         assert await b.can_call(a)

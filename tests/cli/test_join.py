@@ -1,0 +1,53 @@
+"""Two real nodes, the second with nothing but a join string: from invitation to cluster."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.process import NodeProcess
+
+JOIN_SECONDS_MAX = 20
+
+
+def without_secret(node: NodeProcess) -> None:
+    lines = node.config.read_text().splitlines()
+    node.config.write_text("\n".join(each for each in lines if "rpc_secret" not in each) + "\n")
+    node.config.chmod(0o600)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("admission", ["secret", "explicit"])
+def test_a_node_joins_by_a_string(tmp_path: Path, admission: str) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    first, second = NodeProcess(tmp_path / "one"), NodeProcess(tmp_path / "two")
+    text = first.config.read_text()
+    first.config.write_text(f'rpc_admission = "{admission}"\n{text}')
+    without_secret(second)
+    try:
+        first.start()
+        string = first.cli("node", "invite", "--quiet").strip()
+        assert "Start the node now" in second.cli("node", "join", string)
+        joined = tmp_path / "two" / "meta" / "joined.toml"
+        assert joined.stat().st_mode & 0o777 == 0o600
+        assert f'rpc_admission = "{admission}"' in joined.read_text()
+        second.start()
+        identifier = second.cli("node", "id", "-q").strip().split("@")[0]
+        deadline = time.monotonic() + JOIN_SECONDS_MAX
+        while identifier[:16] not in (status := first.cli("status")):
+            assert time.monotonic() < deadline, status
+            time.sleep(0.2)
+        assert "FAILED" not in status
+        assert len(second.cli("status").splitlines()) == len(status.splitlines())
+        first.cli("node", "remove", "--yes", identifier)
+        deadline = time.monotonic() + JOIN_SECONDS_MAX
+        while identifier[:16] in first.cli("status"):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        assert "was removed from the cluster" in second.log_tail() + first.log_tail()
+    finally:
+        second.kill()
+        first.kill()
