@@ -35,6 +35,7 @@ from garage_lite.core.disk.replica import Replica
 from garage_lite.core.errors import (
     GarageLiteError,
     InvalidArgument,
+    NodeStopping,
     QuorumNotReached,
     StaleLayout,
     StorageFailed,
@@ -134,7 +135,7 @@ class SettingsLease:
 
     async def fresh(self) -> None:
         """This node's rows hold every change acknowledged before the call. Raises
-        QuorumNotReached, StorageFailed."""
+        QuorumNotReached, NodeStopping, StorageFailed."""
         if not self.valid:
             await self.look()
 
@@ -149,7 +150,11 @@ class SettingsLease:
         if self._looking is None:
             self._looking = asyncio.create_task(self._look())
             self._looking.add_done_callback(self._looked)
-        await asyncio.shield(self._looking)
+        looking = self._looking
+        await asyncio.wait([looking])
+        if looking.cancelled():
+            raise NodeStopping
+        looking.result()
 
     async def _look(self) -> None:
         now = asyncio.get_running_loop().time()
