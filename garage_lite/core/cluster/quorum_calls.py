@@ -78,10 +78,18 @@ class Round:
         return [node for node, error in self.failures.items() if _code(error) == kind.__name__]
 
     def error(self) -> Exception:
-        """Why there is no quorum: what the replicas refused it for, if they did."""
+        """Why there is no quorum. What replicas refused it for only where there can't be one
+        whatever the others say: else it is unknown."""
+        refusals = {
+            node: refusal
+            for node, error in self.failures.items()
+            if (refusal := _refusal(error)) is not None
+        }
+        for one in self.sets:
+            refused = [node for node in one.nodes if node in refusals]
+            if len(one.nodes) - len(refused) < one.needed:
+                return refusals[refused[0]]
         for error in self.failures.values():
-            if (refusal := _refusal(error)) is not None:
-                return refusal
             if not isinstance(error, GarageLiteError):
                 return error
         if self.failed_with(DiskFull):

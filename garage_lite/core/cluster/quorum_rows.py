@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn
 from garage_lite.core.cluster.peers import Cluster
 from garage_lite.core.cluster.quorum_calls import DEADLINE_SECONDS, QuorumCalls, Round
 from garage_lite.core.cluster.row_service import READ, WRITE, Flags, Late, Question, RowService
-from garage_lite.core.errors import CallerError, StaleLayout, StorageFailed
+from garage_lite.core.errors import CallerError, Fenced, StaleLayout, StorageFailed
 from garage_lite.core.ids import NodeId
 from garage_lite.core.layout.lookup import Lookup, NodeSet
 from garage_lite.core.limits import TRANSACTION_BYTES_MAX
@@ -136,13 +136,41 @@ class QuorumRows:
         """What a read quorum knows, at a write quorum on return. A range ends where the first of
         the answers does. Raises as `ask`."""
         answers = await self.ask(lookup, readers, question, *arguments)
-        joined = join(answers, cut=question is Question.RANGE)
-        if joined.lacking:
-            carried = await self._repair(lookup, writers, answers, joined)
+        while True:
+            joined = join(answers, cut=question is Question.RANGE)
+            if not joined.lacking:
+                return joined
+            try:
+                carried = await self._repair(lookup, writers, answers, joined)
+            except Fenced:
+                void = await self._void_of(lookup, writers, answers, joined)
+                answers = {node: _without(answer, void) for node, answer in answers.items()}
+                continue
             return joined._replace(inline={**joined.inline, **carried})
-        return joined
 
     # --- repair
+
+    async def _void_of(
+        self,
+        lookup: Lookup,
+        writers: Sequence[NodeSet],
+        answers: Mapping[NodeId, Answer],
+        joined: Joined[NodeId],
+    ) -> set[bytes]:
+        """Rows that will never have a quorum: what they say was given up. The other ones have one
+        on return."""
+        void: set[bytes] = set()
+        for key in {row.key for rows in joined.lacking.values() for row in rows}:
+            lacking = {
+                node: [row for row in rows if row.key == key]
+                for node, rows in joined.lacking.items()
+                if any(row.key == key for row in rows)
+            }
+            try:
+                await self._repair(lookup, writers, answers, joined._replace(lacking=lacking))
+            except Fenced:
+                void.add(key)
+        return void
 
     async def _repair(
         self,
@@ -207,6 +235,11 @@ def size_of(changes: Iterable[Change]) -> int:
             for one in changes
         ]
     )
+
+
+def _without(answer: Answer, void: set[bytes]) -> Answer:
+    rows = {key: value for key, value in answer.rows.items() if key not in void}
+    return answer._replace(rows=rows)
 
 
 def _sent(changes: Sequence[Change]) -> list[tuple[bytes, ...]]:

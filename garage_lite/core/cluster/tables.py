@@ -40,6 +40,7 @@ from garage_lite.core.table.reading import Joined, highest_counters
 from garage_lite.core.table.schema import (
     EMPTY_IS_REMOVED,
     Change,
+    Removal,
     Update,
     View,
     is_everywhere,
@@ -254,6 +255,10 @@ class Tables:
         if self._pull is None:
             raise QuorumNotReached("the cluster layout is changing")
         await self._pull(node)
+
+    async def unlearn(self, key: bytes) -> None:
+        """Drop a row from this node alone; others that hold more will bring it back."""
+        await self._replica.apply([Removal(key)], self.now_ms(), None, True)
 
     # --- reading
 

@@ -58,8 +58,10 @@ class Replica:
         deletes_only: bool,
         *,
         alone: bool = False,
+        decided: bool = False,
     ) -> None:
-        """Durable on return. `alone`: no other node holds any of these rows.
+        """Durable on return. `alone`: no other node holds any of these rows. `decided`: they are
+        known to be at a quorum, or chosen, so no fence stands against them.
 
         Raises what `guard` raises, DiskFull, StorageFailed, Unavailable; then nothing has changed,
         except after StorageFailed (unknown).
@@ -67,7 +69,7 @@ class Replica:
         await self._store.room()
         if guard is not None:
             guard()
-        rows = plan_changes(changes, self.latest, now_ms, alone=alone)
+        rows = plan_changes(changes, self.latest, now_ms, alone=alone, decided=decided)
         if not rows:
             if any(self.durable.get(one.key) != self.latest.get(one.key) for one in changes):
                 # Somebody else has written the same, and it is still on its way to the disk.

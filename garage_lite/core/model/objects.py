@@ -5,7 +5,7 @@ and `settled` are flags that only go up, `floor` only rises. Removal is said by 
 causes it: a version with `Floor.ALL` removes every version below it, so the two can't part.
 
     row = [1, kind, mtime_ms, size, etag, parts, flags, floor, extra]
-    flags: 1 null version, 2 removed, 4 settled
+    flags: 1 null version, 2 removed, 4 settled, 8 void
     extra: b"" or msgpack [headers, checksum, encryption, replaces, ballot], which LIST never opens
 """
 
@@ -122,6 +122,8 @@ class ObjectVersion:
     replaces: Stamp | None = None
     """An older version that is void wherever it is met: this one stands in its place."""
     ballot: tuple[int, bytes] | None = None
+    void: bool = False
+    """Removed because it never had a quorum and never will: it removes nothing either."""
 
     @property
     def id(self) -> VersionId:
@@ -149,6 +151,7 @@ class ObjectVersion:
 
     def encode(self) -> bytes:
         flags = (1 if self.null else 0) | (2 if self.removed else 0) | (4 if self.settled else 0)
+        flags |= 8 if self.void else 0
         meta = self.meta
         extra = b""
         if meta != _NO_META or self.replaces or self.ballot:
@@ -191,6 +194,7 @@ class ObjectVersion:
             meta,
             Stamp(*replaces) if replaces else None,
             tuple(ballot) if ballot else None,
+            bool(flags & 8),
         )
 
     def merge(self, other: ObjectVersion) -> ObjectVersion:
@@ -206,6 +210,7 @@ class ObjectVersion:
             ballot=max(self.ballot or (0, b""), other.ballot or (0, b""))
             if (self.ballot or other.ballot)
             else None,
+            void=self.void or other.void,
         )
 
 
@@ -214,7 +219,8 @@ _NO_META = ObjectMeta()
 
 def _fixed_part(version: ObjectVersion) -> bytes:
     """What of a version never changes; differs between copies only by a fault, decided by order."""
-    return replace(version, removed=False, settled=False, floor=Floor.NONE, ballot=None).encode()
+    plain = replace(version, removed=False, settled=False, floor=Floor.NONE, ballot=None)
+    return replace(plain, void=False).encode()
 
 
 def survivors(versions: list[ObjectVersion]) -> list[ObjectVersion]:
@@ -224,11 +230,13 @@ def survivors(versions: list[ObjectVersion]) -> list[ObjectVersion]:
     replica) but is not among the survivors.
     """
     alive: list[ObjectVersion] = []
-    replaced = {version.replaces for version in versions if version.replaces}
+    replaced = {v.replaces for v in versions if v.replaces and not v.void}
     all_below = null_below = False
     for version in versions:
         if all_below:
             break
+        if version.void:
+            continue
         if not (version.removed or version.stamp in replaced or (null_below and version.null)):
             alive.append(version)
         all_below = version.floor is Floor.ALL
@@ -245,6 +253,10 @@ def below_floor(versions: list[ObjectVersion]) -> list[ObjectVersion]:
     gone: list[ObjectVersion] = []
     all_below = null_below = False
     for version in versions:
+        if version.void:
+            if all_below:
+                gone.append(version)
+            continue
         stays = version.floor is Floor.ALL or version.replaces is not None
         if all_below or (null_below and version.null and not stays):
             gone.append(version)

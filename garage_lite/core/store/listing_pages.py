@@ -96,6 +96,8 @@ class Newer:
     def admit(self, version: ObjectVersion) -> bool:
         """Whether the next older version survives; it is then counted among the newer."""
         gone = version.removed or version.stamp in self._replaced
+        if version.void:
+            return False
         alive = not (gone or self._all or (self._null and version.null))
         self._all = self._all or version.floor is Floor.ALL
         self._null = self._null or version.floor is Floor.NULL

@@ -30,6 +30,7 @@ from garage_lite.core.model.rowkeys import CascadeKind, Table, stamp_of
 from garage_lite.core.model.uploads import Completed, Part, Upload, UploadState
 from garage_lite.core.model.versions import BlockRef, Pending, PendingState
 from garage_lite.core.table.deciding import undecided_rows
+from garage_lite.core.table.fences import fence_against
 from garage_lite.core.table.history import History
 from garage_lite.core.table.schema import Change, Removal, Update, View, is_local, merge_rows
 
@@ -102,12 +103,18 @@ class _Plan:
 
 
 def plan_changes(
-    changes: Sequence[Change], view: View, now_ms: int, *, alone: bool
+    changes: Sequence[Change],
+    view: View,
+    now_ms: int,
+    *,
+    alone: bool,
+    decided: bool = False,
 ) -> list[tuple[bytes, bytes | None]]:
     """The rows to commit (None: drop) for `changes`; empty when nothing changes.
 
-    `view` must be the writers' view. `alone`: no other node holds any of these rows. Raises
-    StorageFailed if a row can't be read.
+    `view` must be the writers' view. `alone`: no other node holds any of these rows.
+    A row that a fence here stands against is passed over, unless it is `decided` at a quorum.
+    Raises StorageFailed if a row can't be read.
     """
     plan = _Plan(view, now_ms, alone)
     before: dict[bytes, bytes | None] = {}
@@ -117,6 +124,8 @@ def plan_changes(
         key = change.key
         if is_local(key):
             plan.rows[key] = (change.value or None) if isinstance(change, Update) else None
+            continue
+        if not (alone or decided) and _is_fenced(plan, change):
             continue
         old = _old_object(plan, objects, key) if key[0] == Table.OBJECT else plan.get(key)
         new = None if isinstance(change, Removal) else merge_rows(key, old, change.value)
@@ -135,6 +144,14 @@ def plan_changes(
             counted = Counters.decode(stored) if stored is not None else Counters()
             plan.rows[row] = counted.plus(change_of).encode()
     return list(plan.rows.items())
+
+
+def _is_fenced(plan: _Plan, change: Change) -> bool:
+    """Whether the row has to wait until the fence is decided (core/workers/pending.py)."""
+    if isinstance(change, Removal):
+        return False
+    fence = fence_against(change, plan.get)
+    return fence is PendingState.FENCED or fence is UploadState.FENCED
 
 
 def _old_object(plan: _Plan, objects: dict[bytes, History], key: bytes) -> bytes | None:
@@ -324,8 +341,8 @@ def _with_its_data(plan: _Plan, key: bytes, version: ObjectVersion) -> ObjectVer
         kept = _done(plan, bucket, DataId(version.id), key[: -rowkeys.STAMP_BYTES])
     elif version.kind is Kind.MULTIPART:
         kept = _completed(plan, bucket, key, version)
-    if not kept and not version.removed:
-        version = replace(version, removed=True)
+    if not kept and not version.void:
+        version = replace(version, removed=True, void=True)
         plan.rows[key] = version.encode()
     return version
 
@@ -366,7 +383,7 @@ def _void(plan: _Plan, objects: dict[bytes, History], prefix: bytes, id_: bytes)
     for key, _ in plan.view.with_prefix(prefix):
         if stamp_of(key).id == id_ and (value := history.value(key)) is not None:
             version = ObjectVersion.decode(stamp_of(key), value)
-            plan.put(key, replace(version, removed=True).encode())
+            plan.put(key, replace(version, removed=True, void=True).encode())
 
 
 def _pending_changed(

@@ -43,6 +43,8 @@ class LostDataWorker:
     def is_lost(self, key: bytes, pending: Pending, now_ms: int) -> bool:
         if pending.state >= PendingState.DONE:
             return False
+        if pending.state is PendingState.FENCED:
+            return True
         if pending.writer == self._node and pending.boot != self._boot:
             return True
         return now_ms > pending.lease_until_ms and self._tables.leads(key)
@@ -56,7 +58,7 @@ class LostDataWorker:
         async for key, value in self._rows(Table.UPLOAD):
             upload = Upload.decode(value)
             removed = upload.after("remove") if upload.state is UploadState.FENCED else None
-            if removed is not None and self._tables.leads(key):
+            if removed is not None:
                 await self._abort(key, upload, removed)
         return IDLE
 
@@ -70,21 +72,29 @@ class LostDataWorker:
     async def _give_up(self, key: bytes, pending: Pending) -> None:
         if not self._tables.alone:
             fenced = replace(pending, state=PendingState.FENCED)
-            if not await self._write(key, fenced.encode(), Check(Rule.NOT_DONE, key)):
+            if not await self._fence(key, fenced.encode(), Rule.NOT_DONE):
                 return
         removed = replace(pending, state=PendingState.REMOVED)
         self._lost += await self._write(key, removed.encode())
 
     async def _abort(self, key: bytes, upload: Upload, removed: Upload) -> None:
-        check = Check(Rule.NOT_COMPLETED, key)
-        if self._tables.alone or await self._write(key, upload.encode(), check):
-            self._lost += await self._write(key, removed.encode(), check)
+        if self._tables.alone or await self._fence(key, upload.encode(), Rule.NOT_COMPLETED):
+            self._lost += await self._write(key, removed.encode())
+
+    async def _fence(self, key: bytes, row: bytes, rule: Rule) -> bool:
+        """Whether a quorum holds the fence. Where so many refuse that none can, what it was
+        against has won, and this node's promise is void."""
+        try:
+            return await self._write(key, row, Check(rule, key))
+        except CallerError:
+            await self._tables.unlearn(key)
+            return False
 
     async def _write(self, key: bytes, row: bytes, *checks: Check) -> bool:
-        """False: not now, or not at all; looked at again in the next round."""
+        """False: not now; looked at again in the next round."""
         try:
             await self._tables.write([Update(key, row)], checks=checks, deletes_only=True)
-        except (Unavailable, CallerError) as error:
+        except Unavailable as error:
             log.debug("lost data is left for later: %s", error)
             return False
         return True
