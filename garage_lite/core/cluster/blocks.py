@@ -42,9 +42,9 @@ class Blocks:
         self.store = store
         self.throttle = Throttle(store.tables.clock)
         """Of all background traffic of blocks; its rate is set from outside."""
-        service = BlockService(store, layout, self.throttle)
-        service.serve(cluster.endpoints)
-        self.sender = BlockSender(cluster, layout, service, self.throttle)
+        self.service = BlockService(store, layout, self.throttle)
+        self.service.serve(cluster.endpoints)
+        self.sender = BlockSender(cluster, layout, self.service, self.throttle)
         self.fetcher = BlockFetcher(cluster, layout, store, self.throttle)
         self.offload = BlockOffload(cluster, layout, store, self.sender)
 

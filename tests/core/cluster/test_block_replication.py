@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from garage_lite.core.cluster.block_service import PUT
+from garage_lite.core.cluster.block_service import PUT, Reference
 from garage_lite.core.errors import BlockMissing, NodeError
 from garage_lite.core.model.buckets import Bucket
 from garage_lite.core.model.rowkeys import Table, everywhere_row
@@ -272,13 +272,35 @@ def test_a_reference_meets_a_deletion_and_is_kept_or_refused() -> None:
             if missing:
                 await w.put(1, A, 2)
             assert len(w.holders(block)) >= 2
-            await asyncio.sleep(1300)
+            await asyncio.sleep(650)
             assert w.holders(block) == [0, 1, 2]
             assert await w.get(2, block) == A
             return bool(missing)
 
-    outcomes = {run(scenario(seed * 0.5), seed) for seed in range(12)}
+    outcomes = {run(scenario(delay), seed) for seed, delay in enumerate((0, 3, 8))}
     assert outcomes == {True, False}
+
+
+def test_a_reference_waits_for_the_end_of_a_deletion() -> None:
+    async def scenario() -> None:
+        async with block_cluster() as w:
+            block = await w.put(0, A, 1)
+            await w.quiet()
+            row = rows_of(block, len(A), 2)[1]
+            assert isinstance(row, Update)
+
+            async def work(node: Node) -> None:
+                blocks = node.storage.blocks
+                async with blocks.store.locks.hold(block):
+                    asked = asyncio.create_task(blocks.service.refer([Reference(*row)]))
+                    await asyncio.sleep(0.1)
+                    assert not asked.done()
+                    await blocks.store.files.delete(block)
+                assert await asked == [False]
+
+            await w.cluster.nodes[1].run(work)
+
+    run(scenario())
 
 
 def test_nothing_is_left_of_what_was_forgotten() -> None:
