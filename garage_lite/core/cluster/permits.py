@@ -51,16 +51,17 @@ class Permits:
         try:
             await granted
         except asyncio.CancelledError:
-            if granted.done() and not granted.cancelled():
-                self._give(amount)
-            else:
-                self._waiting.remove((amount, granted))
-                self._give(0)
+            # Granted in the same turn, or not; who gave up may be what the others wait for.
+            self._give(0 if granted.cancelled() else amount)
             raise
 
     def _give(self, amount: int) -> None:
         self.free += amount
-        while self._waiting and self.free >= self._waiting[0][0]:
-            wanted, granted = self._waiting.popleft()
-            self.free -= wanted
-            granted.set_result(None)
+        while self._waiting:
+            wanted, granted = self._waiting[0]
+            if not granted.cancelled():
+                if self.free < wanted:
+                    return
+                self.free -= wanted
+                granted.set_result(None)
+            self._waiting.popleft()

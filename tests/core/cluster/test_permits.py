@@ -39,6 +39,25 @@ def test_who_comes_first_is_served_first_and_nothing_is_lost() -> None:
         run(scenario(), seed)
 
 
+def test_who_is_called_off_while_he_is_served_gives_back() -> None:
+    async def scenario() -> None:
+        permits = Permits(4)
+        rounds = [asyncio.create_task(_hold(permits)) for _ in range(3)]
+        for _ in range(30):
+            waiting = [asyncio.create_task(_hold(permits)) for _ in range(9)]
+            for task in waiting[::2]:
+                await asyncio.sleep(0)
+                task.cancel()
+            rounds += waiting
+        await asyncio.gather(*rounds, return_exceptions=True)
+        async with asyncio.timeout(1), permits.hold(4):
+            assert permits.free == 0
+        assert permits.free == 4
+
+    for seed in range(20):
+        run(scenario(), seed)
+
+
 def test_too_many_are_refused() -> None:
     async def scenario() -> None:
         permits = Permits(1)
