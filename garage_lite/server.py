@@ -50,6 +50,8 @@ log = logging.getLogger(__name__)
 
 DRAIN_SECONDS: Final = 5.0
 RECEIVE_BYTES: Final = 64 * KIB
+TOLD_SECONDS: Final = 10.0
+"""Between looks at the disks, for what peers are told of this node."""
 CORES_TO_SPARE: Final = 4
 """With so many one may encrypt what peers are sent while another serves requests."""
 OLDER_THAN_THIS_PROGRAM_US: Final = 1_735_689_600_000_000
@@ -130,6 +132,26 @@ async def _trusted_clock(node: Node, mesh: Mesh) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
+async def _telling(mesh: Mesh, admin: AdminContext) -> AsyncIterator[None]:
+    """Tell peers what they show of this node; a disk that hangs when it is asked holds nobody."""
+    told = await asyncio.to_thread(told_to_peers, admin)
+
+    async def refresh() -> None:
+        nonlocal told
+        while True:
+            await asyncio.sleep(TOLD_SECONDS)
+            told = await asyncio.to_thread(told_to_peers, admin)
+
+    mesh.tell(FACT, lambda: told)
+    task = asyncio.create_task(refresh())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
 async def _found(mesh: Mesh, found_by: list[PeerDirectory]) -> AsyncIterator[None]:
     """Let peers find this node, and find them, by Consul or Kubernetes."""
     discovery = Discovery(mesh, found_by, socket.gethostname())
@@ -196,7 +218,7 @@ async def _doors(node: Node, mesh: Mesh) -> AsyncIterator[None]:
     async with contextlib.AsyncExitStack() as stop:
         operations = operations_handler(bound_operations(admin))
         node.cluster.endpoints.serve(JSON_API, operations)
-        mesh.tell(FACT, partial(told_to_peers, admin))
+        await stop.enter_async_context(_telling(mesh, admin))
         if config.admin.api_bind_addr is not None:
             admin_server = await serve_admin(
                 admin, str(config.admin.api_bind_addr), config.admin.admin_token

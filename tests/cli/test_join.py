@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,13 @@ def without_secret(node: NodeProcess) -> None:
     lines = node.config.read_text().splitlines()
     node.config.write_text("\n".join(each for each in lines if "rpc_secret" not in each) + "\n")
     node.config.chmod(0o600)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + JOIN_SECONDS_MAX
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 @pytest.mark.timeout(120)
@@ -36,18 +44,15 @@ def test_a_node_joins_by_a_string(tmp_path: Path, admission: str) -> None:
         assert f'rpc_admission = "{admission}"' in joined.read_text()
         second.start()
         identifier = second.cli("node", "id", "-q").strip().split("@")[0]
-        deadline = time.monotonic() + JOIN_SECONDS_MAX
-        while identifier[:16] not in (status := first.cli("status")):
-            assert time.monotonic() < deadline, status
-            time.sleep(0.2)
-        assert "FAILED" not in status
-        assert len(second.cli("status").splitlines()) == len(status.splitlines())
+        until(lambda: identifier[:16] in first.cli("status"))
+        for node in (first, second):
+            status = node.cli("status")
+            assert "FAILED" not in status
+            assert len(status.splitlines()) == 4
         first.cli("node", "remove", "--yes", identifier)
-        deadline = time.monotonic() + JOIN_SECONDS_MAX
-        while identifier[:16] in first.cli("status"):
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-        assert "was removed from the cluster" in second.log_tail() + first.log_tail()
+        until(lambda: identifier[:16] not in first.cli("status"))
+        until(lambda: "was removed from the cluster" in first.log_tail())
+        until(lambda: "was removed from the cluster" in second.log_tail())
     finally:
         second.kill()
         first.kill()

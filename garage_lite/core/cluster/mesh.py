@@ -47,7 +47,7 @@ from garage_lite.core.wire.join_string import Invitation
 from garage_lite.core.wire.members import Mode
 from garage_lite.core.wire.messages import PeerFailed
 from garage_lite.core.wire.outbox import NORMAL, URGENT
-from garage_lite.core.wire.peering import LinkName, PeerBook, Source
+from garage_lite.core.wire.peering import ADDRESSES_MAX, LinkName, PeerBook, Source
 
 log = logging.getLogger(__name__)
 
@@ -223,9 +223,13 @@ class Mesh:
         return told_addresses(settings.public, self.bound, settings.subnet, machine, link_host)
 
     def published_addresses(self) -> tuple[TcpAddress, ...]:
-        """The same for those who have no link to it yet."""
-        machine = self._machine_hosts()
-        return self.own_addresses(machine[0] if machine else None)
+        """The same for those who have no link to it yet, the likeliest first: what is configured,
+        then all the machine has."""
+        found = dict.fromkeys(self.own_addresses())
+        bound = self.bound
+        if isinstance(bound, TcpAddress) and bound.host in WILDCARDS:
+            found |= dict.fromkeys(TcpAddress(host, bound.port) for host in self._machine_hosts())
+        return tuple(found)[:ADDRESSES_MAX]
 
     async def connect_to(self, peer: Peer) -> None:
         """Link this node to another, as an administrator asks, and admit it by that. Raises
@@ -372,7 +376,8 @@ class Mesh:
             self.complaints.say(f"Refused a connection from {host}: {error.message}", host)
             raise
         await self._settle_identity(node, greeting.boot, str(host))
-        seen = [TcpAddress(host, greeting.port)] if host and greeting.port else []
+        is_seen = host and greeting.port and not host.startswith("fe80:")
+        seen = [TcpAddress(host, greeting.port)] if host and is_seen else []
         name = LinkName(self._relays.made(link), node, greeting.serial)
         session = cast(Session, link.user)
         places = (*greeting.addresses, *seen)

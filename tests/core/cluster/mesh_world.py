@@ -42,6 +42,8 @@ class MeshNode:
         self.kept = Kept()
         self.mesh: Mesh | None = None
         self.calls: list[Any] = []
+        self.hosts: list[str] = []
+        """What the machine's addresses are said to be."""
 
     @property
     def id(self) -> NodeId:
@@ -60,7 +62,8 @@ class MeshNode:
     async def start(self, **settings: Any) -> Mesh:
         self.settings = replace(self.settings, **settings)
         endpoints = Endpoints()
-        self.mesh = Mesh(self.settings, SystemClock(), SystemEntropy()).serve(self.key, endpoints)
+        mesh = Mesh(self.settings, SystemClock(), SystemEntropy(), lambda: self.hosts)
+        self.mesh = mesh.serve(self.key, endpoints)
         endpoints.serve("echo", self._echo)
         endpoints.serve(JSON_API, self._echo)
         self.mesh.tell("hostname", lambda: f"host{self.id.hex()[:4]}")

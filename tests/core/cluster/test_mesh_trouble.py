@@ -231,6 +231,24 @@ async def test_ipv6_and_outgoing_address() -> None:
         assert best.link.remote_host == "::1"
 
 
+async def test_what_is_published_of_a_node() -> None:
+    async with nodes(1, bound=TcpAddress("0.0.0.0", 0)) as (a,):
+        bound = address_of(a)
+        assert isinstance(bound, TcpAddress)
+        assert a.running.published_addresses() == ()
+        a.hosts = [f"10.0.0.{number}" for number in range(20)]
+        first = TcpAddress("10.0.0.0", bound.port)
+        assert a.running.published_addresses()[0] == first
+        assert len(a.running.published_addresses()) == 8
+        await a.stop()
+        public = TcpAddress("home.example", 443)
+        await a.start(public=public)
+        assert a.running.published_addresses()[0] == public
+        await a.stop()
+        await a.start(public=None, subnet="10.0.0.16/30")
+        assert a.running.published_addresses()[0].host == "10.0.0.16"
+
+
 async def test_a_public_name_is_told_and_used() -> None:
     async with nodes(3) as (a, b, c):
         place = address_of(b)
