@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from garage_lite.core.wire.messages import PeerFailed
+
 from .conftest import Cli, FakeNode
 from .test_output import text
 
@@ -228,6 +230,30 @@ def test_layout_apply_config_revert(node: FakeNode, cli: Cli) -> None:
         assert node.last("UpdateClusterLayout")["parameters"] == {"zoneRedundancy": sent}
     _, out, _ = cli("layout", "revert", "--yes")
     assert out == "All proposed role changes in cluster layout have been canceled.\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            PeerFailed("InvalidRequest", "Layout version 2 was applied from another node", 400),
+            "InvalidRequest (400): Layout version 2 was applied from another node",
+        ),
+        (
+            PeerFailed("ServiceUnavailable", "only 1 can be reached", 503),
+            "ServiceUnavailable (503): only 1 can be reached",
+        ),
+    ],
+)
+def test_layout_apply_that_was_not_done(
+    node: FakeNode, cli: Cli, error: PeerFailed, line: str
+) -> None:
+    def answer(parameters: Any) -> Any:
+        raise error
+
+    node.answers["ApplyClusterLayout"] = answer
+    code, out, err = cli("layout", "apply", "--version", "2")
+    assert (code, out, err) == (1, "", f"Error: ApplyClusterLayout returned {line}\n")
 
 
 def test_layout_history(node: FakeNode, cli: Cli) -> None:

@@ -172,9 +172,9 @@ def draining(context: AdminContext, node: NodeId) -> bool:
 
 
 def was_retired(context: AdminContext, node: NodeId) -> bool:
-    """Whether a node held data by versions of the layout that are past, and by none since."""
+    """Whether a node held data by versions of the layout that are past, and has no role since."""
     history = context.layout.history
-    return node not in history.storage_nodes() and any(
+    return node not in history.nodes() and any(
         node in version.storage_nodes for version in history.retired
     )
 

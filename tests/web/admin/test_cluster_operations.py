@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from garage_lite.core.layout.roles import Parameters
+from typing import Any
+
+from garage_lite.core.layout.roles import Parameters, Role
+from garage_lite.web.admin.cluster import told_to_peers
 from tests.core.layout.build import GB, node
 from tests.web.admin.conftest import HERE, Lone
 
@@ -207,3 +210,24 @@ async def test_statistics(lone: Lone) -> None:
     assert found["metadataAvail"] == 7 * GB // 256 * 256
     assert found["incompleteAvailInfo"] is False
     assert "Number of buckets:" in found["freeform"]
+
+
+async def test_a_node_that_was_let_go(lone: Lone) -> None:
+    """It says when nothing is left on it; one that became a gateway is not let go."""
+    await assign(lone)
+    layout = lone.context.layout
+
+    async def become(here: Role | None) -> dict[str, Any]:
+        number = layout.history.current.number + 1
+        await layout.stage({HERE: here, node(2): Role("b", GB)})
+        await layout.apply(number)
+        await layout.skip_dead(number, [], allow_missing_data=True)
+        await layout.merge(layout.history.advanced(node(2), None))
+        await lone.context.drain.work()
+        status = await lone.do("GetClusterStatus")
+        (shown,) = (one for one in status["nodes"] if one["id"] == HERE.hex())
+        return dict(shown)
+
+    assert "drained" not in await become(Role("a", None))
+    assert (await become(None))["drained"] is True
+    assert told_to_peers(lone.context)["empty"] is True
