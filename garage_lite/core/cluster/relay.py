@@ -33,9 +33,10 @@ log = logging.getLogger(__name__)
 
 RELAY: Final = "mesh/relay"
 RELAYED: Final = "mesh/relayed"
-RELAYS_MAX: Final = 16
-"""Carried for others at once: two windows of 256 KiB each, 8 MiB together."""
+RELAYS_MAX: Final = 8
+"""Carried for others at once: two windows of 256 KiB each, 4 MiB together."""
 RELAYS_OF_ONE_MAX: Final = 4
+"""For one of them: two nodes in three homes need one each."""
 CALL_SECONDS: Final = 10.0
 
 
