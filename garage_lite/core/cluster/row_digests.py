@@ -77,7 +77,8 @@ class RowDigests:
                 rows, reach = self._turn(after, end)
                 self._digests.met(place, rows, end if reach is None else reach)
                 after = end if reach is None else reach + b"\x00"
-                await asyncio.sleep(0)
+                if rows:
+                    await asyncio.sleep(0)
         return self._digests.begun(place)
 
     def _turn(self, start: bytes, end: bytes) -> tuple[list[tuple[bytes, bytes]], bytes | None]:
