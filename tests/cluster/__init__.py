@@ -1,0 +1,1 @@
+"""Clusters of real processes: real sockets, real disks, real kills."""
