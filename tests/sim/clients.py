@@ -14,7 +14,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
-from garage_lite.core.errors import CallerError, NodeError, NoSuchKey, PreconditionFailed
+from garage_lite.core.errors import (
+    CallerError,
+    NodeError,
+    NoSuchKey,
+    PreconditionFailed,
+    Unavailable,
+)
 from garage_lite.core.ids import VersionId
 from garage_lite.core.model.buckets import Bucket, Permission
 from garage_lite.core.model.objects import ObjectVersion
@@ -308,9 +314,15 @@ class Client:
         and raised."""
         node = at or self._somewhere()
         result = None
+
+        async def once_ready(running: Node) -> T:
+            if not running.layout.ready:  # as the S3 door says
+                raise Unavailable("there is no layout here yet")
+            return await work(running)
+
         try:
             async with asyncio.timeout(CLIENT_SECONDS):
-                result = await node.run(work)
+                result = await node.run(once_ready)
             operation.outcome = Outcome.OK
         except (PreconditionFailed, NoSuchKey) as error:
             refused = operation.kind in (Kind.SWAP, Kind.CREATE)

@@ -138,7 +138,8 @@ class SimLoop(asyncio.BaseEventLoop):
         turn = list(ready)
         ready.clear()
         if len(turn) > 1:
-            self.random.shuffle(turn)
+            draw = self.random.random
+            turn.sort(key=lambda _: draw())  # several times as fast as shuffle()
         for handle in turn:
             if self.halted:
                 process = handle._context.get(_PROCESS)

@@ -391,7 +391,7 @@ WORKLOADS: Final[dict[str, Workload]] = {
     ),
     "from one copy to three": Workload(
         registers,
-        (linearizable,),
+        (regular,),
         (*trouble.LAYOUTS * 3, *trouble.NETWORK),
         look,
         copies=(1, 2),
