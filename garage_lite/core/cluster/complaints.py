@@ -76,7 +76,7 @@ class Complaints:
             self.raise_alarm("identity", str(error), TWIN_SECONDS)
         line = f"Can't connect to node {node.hex()[:16]}: {error}"
         if code is not None or any(reason in line for reason in _LASTING):
-            self.say(line)
+            self.say(line, code if code == SAME_IDENTITY else None)
         else:
             log.debug("%s", line)
 

@@ -375,9 +375,9 @@ class Mesh:
         except (NotAdmitted, Removed) as error:
             self.complaints.say(f"Refused a connection from {host}: {error.message}", host)
             raise
-        await self._settle_identity(node, greeting.boot, str(host))
         is_seen = host and greeting.port and not host.startswith("fe80:")
         seen = [TcpAddress(host, greeting.port)] if host and is_seen else []
+        await self._settle_identity(node, greeting.boot, str((*seen, host)[0]))
         name = LinkName(self._relays.made(link), node, greeting.serial)
         session = cast(Session, link.user)
         places = (*greeting.addresses, *seen)
