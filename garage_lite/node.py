@@ -105,14 +105,7 @@ async def running_node(
         endpoints = Endpoints()
         peers = world.peers(key, endpoints) if world.peers is not None else NoPeers()
         cluster = Cluster(key.node, endpoints, peers)
-        layout = ClusterLayout(
-            replica,
-            world.clock,
-            key.node,
-            Parameters(config.replication_factor, config.data_replication_factor),
-            Consistency(config.consistency_mode),
-            LayoutElection(replica, cluster, world.clock).elect,
-        )
+        layout = _layout(config, world, replica, cluster)
         tables = Tables(replica, layout, cluster, world.clock, world.entropy)
         stop.push_async_callback(tables.close)
         state = NodeState(tables)
@@ -122,45 +115,20 @@ async def running_node(
         block_files = await _open_blocks(config, world, state, key)
         stop.push_async_callback(block_files.close)
         recovering = Recovering(metadata, state, layout)
-        store = BlockStore(
-            replica,
-            tables,
-            block_files,
-            BlockLocks(),
-            BlockLeases(),
-            layout.owns_block,
-            recovering.knows_references,
-        )
+        store = _block_store(replica, tables, block_files, layout, recovering)
         blocks = Blocks(store, cluster, layout)
         stop.push_async_callback(blocks.close)
         sync = TableSync.make(metadata, tables, state, layout, cluster, recovering, blocks.throttle)
         stop.push_async_callback(sync.stop)
         boot = world.entropy.token(16)
         hashing = stop.enter_context(ThreadPoolExecutor(HASHING_THREADS, "hash"))
-        storage = Storage(
-            tables,
-            blocks,
-            Budget(config.block_ram_buffer_max),
-            store.leases,
-            key.node,
-            boot,
-            hashing,
-            _store_options(config),
-        )
+        budget = Budget(config.block_ram_buffer_max)
+        options = _store_options(config)
+        storage = Storage(tables, blocks, budget, store.leases, key.node, boot, hashing, options)
         stop.push_async_callback(storage.settle)
         directory = await Directory.load(tables)
         objects, uploads = Objects(storage), Uploads(storage)
-        background = Background(
-            store,
-            blocks,
-            sync,
-            state,
-            key.node,
-            boot,
-            layout=layout,
-            scrub=not config.disable_scrub,
-            minute_of_day=world.minute_of_day,
-        )
+        background = _background(config, world, storage, sync, state, layout)
         await sync.start()
         _add_snapshots(background, config, metadata, world)
         stop.push_async_callback(background.stop)
@@ -193,6 +161,50 @@ async def running_node(
             buckets=Buckets(tables, allow_punycode=config.allow_punycode),
             keys=Keys(tables, directory),
         )
+
+
+def _layout(config: Config, world: World, replica: Replica, cluster: Cluster) -> ClusterLayout:
+    return ClusterLayout(
+        replica,
+        world.clock,
+        cluster.node,
+        Parameters(config.replication_factor, config.data_replication_factor),
+        Consistency(config.consistency_mode),
+        LayoutElection(replica, cluster, world.clock).elect,
+    )
+
+
+def _block_store(
+    replica: Replica,
+    tables: Tables,
+    files: BlockFiles,
+    layout: ClusterLayout,
+    recovering: Recovering,
+) -> BlockStore:
+    locks, leases = BlockLocks(), BlockLeases()
+    owns, complete = layout.owns_block, recovering.knows_references
+    return BlockStore(replica, tables, files, locks, leases, owns, complete)
+
+
+def _background(
+    config: Config,
+    world: World,
+    storage: Storage,
+    sync: TableSync,
+    state: NodeState,
+    layout: ClusterLayout,
+) -> Background:
+    return Background(
+        storage.blocks.store,
+        storage.blocks,
+        sync,
+        state,
+        storage.node,
+        storage.boot,
+        layout=layout,
+        scrub=not config.disable_scrub,
+        minute_of_day=world.minute_of_day,
+    )
 
 
 def _store_options(config: Config) -> StoreOptions:
