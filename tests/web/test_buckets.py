@@ -299,8 +299,12 @@ async def test_before_a_layout_nothing_is_stored(tmp_path: Path) -> None:
     async with S3World(tmp_path, wrap=without_layout) as world:
         refused = await world.call("PUT", "/bucket")
         assert (refused.status, refused.code) == (503, "ServiceUnavailable")
+        made_elsewhere = AccessKey("GK" + "5" * 24, "6" * 64, 0)
+        refused = await world.call("GET", "/bucket/key", key=made_elsewhere)
+        assert refused.status == 503, "who has met nobody can't say that there is no such key"
         applied.append(True)
         assert (await world.call("PUT", "/bucket")).status == 200
+        assert (await world.call("GET", "/bucket/key", key=made_elsewhere)).status == 403
 
 
 async def test_in_us_east_1_ones_own_bucket_may_be_created_again(tmp_path: Path) -> None:

@@ -85,13 +85,10 @@ async def answer(
     except (S3Error, NoSuchBucket) as error:
         if not _is_unknown(error):
             raise
+        _check_layout(context)  # an emptied node knows no key until it has met the others
         await directory.look()
         authenticate(context, verifier, request)
-    if not context.has_layout():
-        raise Unavailable(
-            "No layout was applied yet: give this node a role first"
-            " (layout assign, then layout apply; or start it with --single-node)."
-        )
+    _check_layout(context)
     try:
         authorize(context, request)
     except NoSuchBucket:
@@ -110,6 +107,15 @@ async def answer(
         return await handler(context, request)
     finally:
         body.close()
+
+
+def _check_layout(context: S3Context) -> None:
+    """Raises Unavailable."""
+    if not context.has_layout():
+        raise Unavailable(
+            "No layout was applied yet: give this node a role first"
+            " (layout assign, then layout apply; or start it with --single-node)."
+        )
 
 
 def _is_unknown(error: Exception) -> bool:
