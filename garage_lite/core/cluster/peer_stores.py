@@ -61,6 +61,8 @@ class PeerStores:
         self._written_ms: dict[NodeId, int] = {}
         self._aware: set[NodeId] = set()
         """Peers that were right about what this node lost, and do not know that it knows."""
+        self.met: set[NodeId] = set()
+        """Peers that were greeted since they came: both know what became of the other's store."""
         self._listeners: list[Callable[[NodeId], None]] = []
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -186,20 +188,21 @@ class PeerStores:
     # --- rounds
 
     async def _run(self) -> None:
-        met: set[NodeId] = set()
         loop = asyncio.get_running_loop()
         next_round = 0.0
         while True:
             self._wake.clear()
             connected = set(self._cluster.peers.connected())
             due = loop.time() >= next_round
-            wanted = connected if due else connected - met | (connected & self._aware)
+            wanted = connected if due else connected - self.met | (connected & self._aware)
             if due:
                 next_round = loop.time() + HELLO_SECONDS
-            met &= connected
+            self.met &= connected
             greeted = await asyncio.gather(*(self._try(node) for node in sorted(wanted)))
-            for node in sorted(node for node in greeted if node is not None and node not in met):
-                met.add(node)
+            for node in sorted(
+                node for node in greeted if node is not None and node not in self.met
+            ):
+                self.met.add(node)
                 for listener in self._listeners:
                     listener(node)
             pause = LOOK_SECONDS if self._recovering.sure else LOOK_SECONDS_UNSURE

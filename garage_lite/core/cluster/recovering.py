@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import Final
 
@@ -87,14 +88,17 @@ class Recovering:
             or sources(self._layout.lookup, place, self._here).needed < 2
         )
 
-    def hides(self, place: Place) -> bool:
-        """Whether rows here may have been deleted since, with nothing left that says so: no peer
-        may see them."""
+    def is_stale(self, place: Place) -> bool:
+        """Whether rows here may have been deleted since, with nothing left that says so."""
         under_way = self._under_way
         return under_way is not None and under_way.hides(place) and self.is_recovering(place)
 
+    def hides(self, place: Place) -> bool:
+        """Whether no peer may see the rows of a place, nor get them."""
+        return not self.sure or self.is_stale(place)
+
     def may_empty(self, place: Place, whole: set[NodeId], partial: set[NodeId]) -> bool | None:
-        """What to do with the rows of a hidden place, given the peers that answer: True, drop
+        """What to do with the rows of a stale place, given the peers that answer: True, drop
         them, others have all that was acknowledged; False, keep them, nobody has more; None:
         wait."""
         wanted = sources(self._layout.lookup, place, self._here)
@@ -141,38 +145,43 @@ class Recovering:
         async with self._changing:
             log.warning("This node gets back what it may have lost from its peers: %s.", why)
             stale = stale or (self._under_way is not None and self._under_way.stale)
-            self._under_way = Recovery(why, stale)
+            self._under_way = Recovery(why, stale)  # holds at once, whatever becomes of the disk
             self._round += 1
             self._whole.clear()
             self._partial.clear()
-            await self._state.set(_STATE, self._under_way.encode())
+            await self._keep(self._under_way)
 
-    async def merged(self, place: Place, node: NodeId, begun: int, *, whole: bool) -> None:
-        """All rows that `node` has of the place are here, by an exchange begun in round `begun`;
-        `whole`: the node itself was not recovering there."""
-        if self._under_way is None or begun != self._round or not self.is_recovering(place):
-            return
-        (self._whole if whole else self._partial).setdefault(place, set()).add(node)
-        await self.settle(place)
-
-    async def show(self, place: Place, begun: int) -> None:
-        """Nothing stale is left in the place, as of round `begun`."""
-        async with self._changing:
-            if self._under_way is not None and begun == self._round:
-                shown = self._under_way.shown | {place}
-                self._under_way = replace(self._under_way, shown=shown)
-                await self._state.set(_STATE, self._under_way.encode())
-
-    async def settle(self, place: Place) -> None:
+    async def merged(
+        self, places: Iterable[Place], node: NodeId, begun: int, partial: Collection[Place]
+    ) -> None:
+        """All rows that `node` has of the places are here, by exchanges begun in round `begun`;
+        in those named `partial` the node itself was recovering."""
         async with self._changing:
             under_way = self._under_way
-            whole, partial = self._whole.get(place, ()), self._partial.get(place, ())
-            if under_way is None or not recovered(
-                sources(self._layout.lookup, place, self._here), whole, partial
-            ):
+            if under_way is None or begun != self._round:
                 return
-            self._under_way = replace(under_way, done=under_way.done | {place})
-            await self._state.set(_STATE, self._under_way.encode())
+            done = {place for place in places if self._is_recovered(place, node, partial)}
+            if done:
+                await self._keep(replace(under_way, done=under_way.done | done))
+
+    def _is_recovered(self, place: Place, node: NodeId, partial: Collection[Place]) -> bool:
+        if not self.is_recovering(place):
+            return False
+        met = self._partial if place in partial else self._whole
+        met.setdefault(place, set()).add(node)
+        wanted = sources(self._layout.lookup, place, self._here)
+        return recovered(wanted, self._whole.get(place, ()), self._partial.get(place, ()))
+
+    async def show(self, places: Collection[Place], begun: int) -> None:
+        """Nothing stale is left in the places, as of round `begun`."""
+        async with self._changing:
+            under_way = self._under_way
+            if places and under_way is not None and begun == self._round:
+                await self._keep(replace(under_way, shown=under_way.shown | set(places)))
+
+    async def _keep(self, under_way: Recovery) -> None:
+        await self._state.set(_STATE, under_way.encode())
+        self._under_way = under_way
 
     async def end_if_done(self) -> None:
         """Forget about it once every place of this node has its rows again."""

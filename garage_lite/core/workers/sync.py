@@ -52,6 +52,7 @@ class SyncWorker:
         self._store = sync.store
         self._layout = sync.layout
         self._recovering = sync.recovering
+        self._peers = sync.peers
         self._cluster = sync.cluster
         self._here = sync.cluster.node
         self._clock = sync.tables.clock
@@ -68,8 +69,8 @@ class SyncWorker:
         self._tidied: object = None
         """Since when no stray rows can have come: the round, and the layout's versions."""
         self._wake = asyncio.Event()
-        self._hides: dict[Place, tuple[set[NodeId], set[NodeId]]] = {}
-        """Of hidden places: the peers that answered, whole ones and others."""
+        self._asked: dict[Place, tuple[set[NodeId], set[NodeId]]] = {}
+        """Of stale places: the peers that answered, whole ones and others."""
         sync.layout.on_change(self._look_at_layout)
         sync.peers.on_met(self._met)
 
@@ -115,6 +116,8 @@ class SyncWorker:
             self._next_round()
             await self._recovering.end_if_done()
             return IDLE
+        if not self._recovering.sure:
+            return IDLE
         self._plan()
         if not self._queue:
             await self._drop_strays()
@@ -155,7 +158,7 @@ class SyncWorker:
         """Queue what is due, unless a round is under way."""
         lookup, now_us = self._layout.lookup, self._now_us()
         self._pushes.begin(lookup.ack_floor)
-        connected = set(self._cluster.peers.connected())
+        connected = self._peers.met & set(self._cluster.peers.connected())
         if now_us >= self._round_us:
             self._next_round()
             self._queue.clear()
@@ -181,16 +184,15 @@ class SyncWorker:
         for _ in range(PASSES):
             found = await self._exchange.compare(peer, places)
             await self._reveal(peer, found, places, begun)
-            shown = [place for place in places if not self._recovering.hides(place)]
+            shown = [place for place in places if not self._recovering.is_stale(place)]
             joins = [(p, found.differing[p]) for p in shown if p in found.differing]
             for at in range(0, len(joins), JOINED_AT_ONCE):
                 some = joins[at : at + JOINED_AT_ONCE]
                 await _together(self._exchange.join(peer, place, theirs) for place, theirs in some)
-            for place in shown:
-                if place not in found.unknown:
-                    self._pushes.pushed(number, place, peer)
-                    whole = place not in found.recovering
-                    await self._recovering.merged(place, peer, begun, whole=whole)
+            same = [place for place in shown if place not in found.unknown]
+            for place in same:
+                self._pushes.pushed(number, place, peer)
+            await self._recovering.merged(same, peer, begun, found.recovering)
             if not joins:
                 break
             places = [place for place, _ in joins]
@@ -200,19 +202,20 @@ class SyncWorker:
     async def _reveal(
         self, peer: NodeId, found: Comparison, places: Iterable[Place], begun: int
     ) -> None:
-        """Empty what is hidden here, once enough others have all that was acknowledged."""
-        for place in places:
-            if not self._recovering.hides(place):
-                continue
-            whole, partial = self._hides.setdefault(place, (set(), set()))
+        """Empty what is stale here, once enough others have all that was acknowledged."""
+        fresh = []
+        for place in filter(self._recovering.is_stale, places):
+            whole, partial = self._asked.setdefault(place, (set(), set()))
             (partial if place in found.recovering else whole).add(peer)
             empties = self._recovering.may_empty(place, whole, partial)
             if empties is None:
                 continue
             if empties and place.realm is not Realm.EVERYWHERE:
                 await drop_rows(self._store, place)
-            await self._recovering.show(place, begun)
-            del self._hides[place]
+            fresh.append(place)
+            del self._asked[place]
+        if fresh:
+            await self._recovering.show(fresh, begun)
             self.everything_now()
 
     async def _conclude(self) -> None:

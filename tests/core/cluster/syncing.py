@@ -7,11 +7,13 @@ import contextlib
 from collections.abc import Callable
 from typing import Any, Self
 
+from garage_lite.core.cluster.layout_exchange import LayoutExchange
 from garage_lite.core.cluster.node_state import NodeState
 from garage_lite.core.cluster.recovering import Recovering
 from garage_lite.core.cluster.table_sync import TableSync
 from garage_lite.core.cluster.throttle import Throttle
-from garage_lite.core.layout.history import LayoutHistory
+from garage_lite.core.layout.roles import Parameters, Role
+from garage_lite.core.limits import GIB
 from garage_lite.core.model.rowkeys import Table
 from garage_lite.core.quorum import Consistency
 from garage_lite.core.table.digest import TABLES
@@ -31,6 +33,7 @@ class Syncing(Replicas):
         super().__init__(count, copies, **more)
         self.sync: dict[int, TableSync] = {}
         self.workers: dict[int, SyncWorker] = {}
+        self.exchanges: dict[int, LayoutExchange] = {}
         self.down: set[int] = set()
 
     async def __aenter__(self) -> Self:
@@ -40,9 +43,9 @@ class Syncing(Replicas):
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        for number in self.sync:
-            if number not in self.down:
-                await self.sync[number].stop()
+        for number in set(self.sync) - self.down:
+            await self.sync[number].stop()
+            await self.exchanges[number].stop()
         await super().__aexit__(*error)
 
     async def _equip(self, member: Member) -> None:
@@ -58,6 +61,9 @@ class Syncing(Replicas):
         )
         self.sync[member.number] = sync
         self.workers[member.number] = SyncWorker(sync, consistent=True)
+        exchange = LayoutExchange(member.layout, member.cluster)
+        self.exchanges[member.number] = exchange
+        exchange.start()
         await sync.start()
 
     def linked(self, one: int, two: int) -> bool:
@@ -66,6 +72,7 @@ class Syncing(Replicas):
     async def stop(self, number: int) -> None:
         self.down.add(number)
         await self.sync[number].stop()
+        await self.exchanges[number].stop()
         await self.members[number].close()
 
     async def start(self, number: int, files: Any = None) -> None:
@@ -98,19 +105,21 @@ class Syncing(Replicas):
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
 
-    async def spread(self) -> None:
-        """Every node that is up knows the layout that any knows."""
-        known = self.history()
-        for _ in range(3):
-            for member in self.up():
-                await member.layout.merge(known)
-                known = known.merge(member.layout.history)
+    async def lay_out(self, *numbers: int, copies: int, by: int = 0) -> None:
+        """Apply a layout of these nodes at one node; the others hear of it."""
+        history = self.members[by].layout.history
+        at = 100 * history.current.number + 100
+        history = history.with_parameters(Parameters(copies), at)
+        for other in range(self.count):
+            role = Role(f"zone{other}", GIB) if other in numbers else None
+            if role is not None or node_id(other) in history.current.roles:
+                history = history.with_role(node_id(other), role, at)
+        await self.members[by].layout.merge(history.applied(history.current.number + 1, at + 1))
 
-    def history(self) -> LayoutHistory:
-        first, *others = (member.layout.history for member in self.up())
-        for other in others:
-            first = first.merge(other)
-        return first
+    def settled(self, number: int) -> bool:
+        """Whether version `number` is the only one, wherever a node is up."""
+        active = [member.layout.history.active for member in self.up()]
+        return all(len(one) == 1 and one[0].number == number for one in active)
 
     def up(self) -> list[Member]:
         return [member for member in self.members if member.number not in self.down]
