@@ -12,7 +12,7 @@ has lost its lease. A node alone does none of this. Must not know what the rows 
         `run` names one life of the answering node, `number` its last change; the rows are those
         changed since the number that was told. nil: too much to tell; all rows must be read.
     settings/applied: [layout version, [[key, value], ...]]
-                      -> [anybody us, [node, us, ...]]
+                      -> [anybody us, {node: us, ...}]
         The rows are applied on return; what grants given before may still be held, and how long.
 """
 
@@ -22,7 +22,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
-from itertools import chain
+from itertools import zip_longest
 from typing import Any, Final
 
 from garage_lite.core.cluster.cluster_layout import ClusterLayout
@@ -252,7 +252,7 @@ class SettingsLease:
                 if rows is None:
                     await self._take_all(node, lookup)
                 else:
-                    await self._take(_settings(zip(rows[::2], rows[1::2], strict=True)))
+                    await self._take(_settings(zip_longest(rows[::2], rows[1::2])))
                 self._known[node] = (run, number)
                 self._lease.granted(node, asked_us)
                 self._reckon()
@@ -350,9 +350,8 @@ class SettingsLease:
             node, APPLIED, payload, timeout=GRANT_US / 1_000_000, priority=URGENT
         )
         match reply.payload:
-            case [int() as anybody, list() as named]:
-                pairs = zip(named[::2], named[1::2], strict=True)
-                return Outstanding(anybody, {NodeId(node): us for node, us in pairs})
+            case [int() as anybody, dict() as named] if _are_times(named):
+                return Outstanding(anybody, named)
         raise StorageFailed("a peer answered a change of settings with what is no answer")
 
     async def _on_applied(self, request: Request) -> list[Any]:
@@ -361,7 +360,7 @@ class SettingsLease:
                 self._rows.refuse_stale(version)
                 await self._rows.write(_settings(rows), (), _FLAGS)
                 outstanding = self._grants.outstanding(self._clock.monotonic_us())
-                return [outstanding.anybody, list(chain(*outstanding.named.items()))]
+                return [outstanding.anybody, dict(outstanding.named)]
         raise InvalidArgument("a peer sent what is no change of settings")
 
 
@@ -370,11 +369,15 @@ def _settings(rows: Iterable[Any]) -> list[Update]:
     found: list[Update] = []
     for row in rows:
         match row:
-            case [bytes() as key, bytes() as value] if len(key) > 1 and is_everywhere(key):
+            case [bytes() as key, bytes() as value] if key[1:] and is_everywhere(key):
                 found.append(Update(key, value))
             case _:
                 raise StorageFailed("a peer sent what is no row of settings")
     return found
+
+
+def _are_times(named: dict[Any, Any]) -> bool:
+    return all(isinstance(node, bytes) and isinstance(us, int) for node, us in named.items())
 
 
 def _quorum(nodes: NodeSet) -> tuple[tuple[NodeId, ...], int]:
