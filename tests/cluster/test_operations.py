@@ -53,6 +53,15 @@ def check_objects(cluster: ProcessCluster, node: ClusterNode) -> None:
     client.close()
 
 
+def may_be_asked(cluster: ProcessCluster, node: ClusterNode) -> bool:
+    """Before it has met the others it says that it can't tell: never a wrong answer."""
+    client = client_of(node, cluster.key)
+    status = client.call("GET", BUCKET, "object 0").status
+    client.close()
+    assert status in (200, 503), status
+    return status == 200
+
+
 def blocks_on(node: ClusterNode) -> int:
     files = (node.directory / "data").rglob("*")
     return sum(bool(re.match(r"[0-9a-f]{64}", file.name)) for file in files)
@@ -141,6 +150,7 @@ def test_metadata_are_lost_and_the_blocks_are_not(cluster: ProcessCluster) -> No
     hurt.kill()
     (hurt.directory / "data" / MARKER_NAME).write_bytes(b"")
     hurt.start()
+    cluster.until(lambda: may_be_asked(cluster, hurt))
     check_objects(cluster, hurt)
     cluster.until(lambda: "recovering" not in worker(hurt, "Table sync worker"), MOVED_SECONDS)
     first.kill()
