@@ -83,6 +83,7 @@ class ClusterLayout:
         self._writing: Counter[int] = Counter()
         """Layout version -> this node's writes that began under it and still run."""
         self._listeners: list[Callable[[], None]] = []
+        self._on_release: Callable[[], None] = lambda: None
         row = replica.durable.get(ROW)
         stored = LayoutHistory.decode(row) if row else LayoutHistory.fresh(configured)
         if stored.current.number == 0:
@@ -96,6 +97,11 @@ class ClusterLayout:
     def on_change(self, listener: Callable[[], None]) -> None:
         """`listener()` runs after each change of the history, however it came."""
         self._listeners.append(listener)
+
+    def on_release(self, listener: Callable[[], None]) -> None:
+        """`listener()` runs when the last write under an older version ends: there may be more
+        to acknowledge."""
+        self._on_release = listener
 
     def owns_block(self, block: BlockHash) -> bool:
         """Whether this node keeps the block by an active version, or there is no layout yet."""
@@ -116,6 +122,8 @@ class ClusterLayout:
             self._writing[number] -= 1
             if not self._writing[number]:
                 del self._writing[number]
+                if number < self.history.current.number:
+                    self._on_release()
 
     @property
     def may_advance(self) -> bool:

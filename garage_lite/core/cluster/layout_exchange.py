@@ -44,6 +44,7 @@ class LayoutExchange:
         self._task: asyncio.Task[None] | None = None
         cluster.endpoints.serve(ENDPOINT, self._answer)
         layout.on_change(self._changed.set)
+        layout.on_release(self._changed.set)
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run())

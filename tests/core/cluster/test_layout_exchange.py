@@ -159,6 +159,25 @@ async def test_a_running_write_holds_the_acknowledgement(tmp_path: Path) -> None
     await street.close()
 
 
+async def test_the_end_of_the_last_old_write_is_told_at_once(tmp_path: Path) -> None:
+    street = await Street.open(tmp_path)
+    await street.stage_all()
+    first, second, _ = street.members
+    await first.layout.apply(1)
+    await street.exchange()
+    told = asyncio.Event()
+    with second.layout.writing(), second.layout.writing():
+        await first.layout.stage({first.node: Role("moved", 70 * GB)})
+        await first.layout.apply(2)
+        await street.exchange()
+        second.layout.on_release(told.set)
+        with second.layout.writing():
+            pass
+        assert not told.is_set(), "that one ran under the newest version"
+    assert told.is_set() and second.layout.may_advance
+    await street.close()
+
+
 async def test_nonsense_is_refused(tmp_path: Path) -> None:
     street = await Street.open(tmp_path)
     first, second, _ = street.members
