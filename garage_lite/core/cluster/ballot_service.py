@@ -100,7 +100,7 @@ class BallotService:
         checks: Sequence[Check] = (),
     ) -> Promised | Ballot:
         """A durable promise with what is here, or the ballot promised to another. Raises what a
-        check raises, ClockInsane, DiskFull, StorageFailed."""
+        check raises, ClockInsane, Recovering (it may have forgotten), DiskFull, StorageFailed."""
         if too_far_ahead(ballot.clock, self._clock.now_us()):
             raise ClockInsane
         self._observe(ballot.clock)
@@ -108,6 +108,7 @@ class BallotService:
         states: list[Acceptor] = []
 
         def guard() -> None:
+            self._rows.readable(register)
             check_all(checks, self._replica.latest, alone=False)
             before = state = self.state(register)
             if learnt is not None:
@@ -130,6 +131,7 @@ class BallotService:
         refused: list[Ballot] = []
 
         def guard() -> None:
+            self._rows.readable(register)
             before = self.state(register)
             after = before.accept(request.ballot, request.proposal, request.notes)
             if after is None:

@@ -53,6 +53,9 @@ class Flags(IntFlag):
     """May use the room that a full disk keeps for deletions."""
     MERGE = 2
     """Rows that were written before (repair, sync): neither new nor late."""
+    REPAIR = 4
+    """Whoever sends them must know that they are taken: refused, all of them, where a fence stands
+    against one (others that merge pass that one over)."""
 
 
 class Question(IntEnum):
@@ -108,7 +111,8 @@ class RowService:
         def guard() -> None:
             check_all(checks, self._replica.latest, alone=False)
             get = self._replica.latest.get
-            if any(isinstance(one, Update) and fence_against(one, get) for one in changes):
+            strict = Flags.REPAIR in flags or Flags.MERGE not in flags
+            if strict and any(isinstance(c, Update) and fence_against(c, get) for c in changes):
                 raise Fenced
             self._meet(changes, late, new=not flags & Flags.MERGE)
 
@@ -157,7 +161,7 @@ class RowService:
         match request.payload:
             case [int() as version, list() as changes, int() as flags, list() as checks]:
                 self.refuse_stale(version)
-                return await self.write(_changes(changes), read_checks(checks), Flags(flags & 3))
+                return await self.write(_changes(changes), read_checks(checks), Flags(flags & 7))
         raise InvalidArgument("a peer sent what is no write")
 
     def refuse_stale(self, version: int) -> None:
@@ -175,7 +179,7 @@ class RowService:
             case Question.RANGE, [bytes() as start, bytes() as end, int() as most]:
                 return await self._range(start, end, most)
             case Question.PREFIX, [bytes() as prefix]:
-                return Answer(dict(self._replica.durable.with_prefix(self._readable(prefix))), None)
+                return Answer(dict(self._replica.durable.with_prefix(self.readable(prefix))), None)
             case Question.VERSIONS, [
                 bytes() as prefix,
                 list() | None as named,
@@ -186,7 +190,8 @@ class RowService:
                 return self._versions(prefix, wanted, down_to, inline)
         raise InvalidArgument("a peer asked what is no question")
 
-    def _readable(self, key: bytes) -> bytes:
+    def readable(self, key: bytes) -> bytes:
+        """`key`. Raises Recovering where rows near it may be missing here."""
         if not self.may_answer(_shared(key)):
             raise Recovering
         return key
@@ -194,13 +199,13 @@ class RowService:
     def _get(self, keys: list[bytes]) -> Answer:
         rows = {}
         for key in keys:
-            value = self._replica.durable.get(self._readable(key))
+            value = self._replica.durable.get(self.readable(key))
             if value is not None:
                 rows[key] = value
         return Answer(rows, None)
 
     async def _range(self, start: bytes, end: bytes, most: int) -> Answer:
-        self._readable(start)
+        self.readable(start)
         rows: dict[bytes, bytes] = {}
         size = turn = 0
         for keys, values in self._replica.durable.scan(start, end):
@@ -219,7 +224,7 @@ class RowService:
         self, prefix: bytes, named: list[bytes] | None, down_to: bytes, inline: bool
     ) -> Answer:
         view = self._replica.durable
-        history = history_for(view, self._readable(prefix), named, down_to)
+        history = history_for(view, self.readable(prefix), named, down_to)
         rows = dict(history.rows)
         reach = None if history.complete else max(key for key in rows if history.reaches(key))
         found = self._inline_of(prefix, rows) if inline else ()
