@@ -145,6 +145,15 @@ class Registers:
                 break
         return found
 
+    async def settle_left_behind(self) -> None:
+        """Settle all of which something undecided is here: the owners of every live layout know
+        then what was chosen. Raises as `settle`."""
+        settled: set[bytes] = set()
+        while left := self.left_behind() - settled:
+            for register in sorted(left):
+                await self.settle(register)
+            settled |= left
+
     def remembered(self, start: bytes = b"") -> list[tuple[bytes, Acceptor]]:
         """BALLOT rows from `start` on, not more than `LOOK_MAX` and some."""
         first, end = bytes((Table.BALLOT,)), bytes((Table.BALLOT + 1,))

@@ -55,6 +55,7 @@ class SyncWorker:
         self._peers = sync.peers
         self._cluster = sync.cluster
         self._here = sync.cluster.node
+        self._registers = sync.tables.registers
         self._clock = sync.tables.clock
         self._entropy = sync.tables.entropy
         self._consistent = consistent
@@ -227,6 +228,8 @@ class SyncWorker:
             return
         reached = history.trackers.get(Tracker.SYNC, self._here, history.floor)
         if reached < number and not self._pushes.left(lookup, self._here):
+            # What was accepted here may be chosen, and the new owners have not heard of it.
+            await self._registers.settle_left_behind()
             await self._layout.synced(number)
 
     async def _drop_strays(self) -> None:

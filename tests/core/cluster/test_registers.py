@@ -22,6 +22,8 @@ from garage_lite.core.errors import (
     QuorumNotReached,
 )
 from garage_lite.core.ids import BucketId, VersionId
+from garage_lite.core.layout.roles import Role
+from garage_lite.core.limits import GIB
 from garage_lite.core.model.buckets import Bucket
 from garage_lite.core.model.objects import Floor, Kind, ObjectVersion
 from garage_lite.core.model.rowkeys import (
@@ -354,6 +356,27 @@ def test_old_ballots_are_forgotten_once_all_owners_can_and_their_promise_stays()
         assert await current(w, 2) == 1
 
     run_on(test)
+
+
+def test_new_owners_get_to_know_what_was_chosen_before_the_old_ones_go() -> None:
+    async def test(w: Replicas) -> None:
+        await leave_undecided(w, 7, 0)
+        history = w.members[0].layout.history
+        for number, role in ((0, None), (3, Role("zone3", GIB))):
+            history = history.with_role(node_id(number), role, 30)
+        await w.know(history.applied(2, 40))
+        assert not w[3].alone
+        await w[0].registers.settle_left_behind()
+        await asyncio.sleep(1)
+        row = accepted_at(w, 7)[1].rows[0][0]
+        assert [member.holds(row) is not None for member in w.members[1:]] == [True] * 3
+
+    async def main() -> None:
+        world = Replicas(4, 3)
+        async with world:
+            await test(world)
+
+    run(main())
 
 
 def test_what_is_undecided_is_not_forgotten() -> None:
