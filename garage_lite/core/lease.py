@@ -35,32 +35,29 @@ Quorum = tuple[Collection[N], int]
 """Nodes, and how many of them make a quorum."""
 
 NEVER: Final = -1
-FOREVER: Final = 1 << 62
 
 
 class Lease(Generic[N]):
     """The holder's side."""
 
-    def __init__(self, here: N) -> None:
-        self._here = here
+    def __init__(self) -> None:
         self._asked: dict[N, int] = {}
 
     def granted(self, by: N, asked_us: int) -> None:
-        """`by` has answered what was asked at `asked_us`, and all it told was taken in."""
+        """`by` has answered what was asked at `asked_us`, and all it told was taken in. A node
+        grants itself too, unless it may have lost what it had applied."""
         self._asked[by] = max(asked_us, self._asked.get(by, NEVER))
 
     def until(self, readers: Iterable[Quorum[N]]) -> int:
         """The first moment at which the lease no longer holds. `readers`: a read quorum of each
-        is needed; this node needs no grant of its own."""
-        return min([self._until(nodes, needed) for nodes, needed in readers], default=FOREVER)
+        is needed."""
+        return min([self._until(nodes, needed) for nodes, needed in readers], default=NEVER)
 
     def _until(self, nodes: Collection[N], needed: int) -> int:
         lapse = sorted((self._lapse(node) for node in nodes), reverse=True)
         return lapse[needed - 1] if len(lapse) >= needed else NEVER
 
     def _lapse(self, node: N) -> int:
-        if node == self._here:
-            return FOREVER
         asked = self._asked.get(node)
         return NEVER if asked is None else asked + HOLD_US
 

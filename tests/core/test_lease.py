@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 from garage_lite.core import lease
 from garage_lite.core.lease import (
     CLOCK_ERROR,
-    FOREVER,
     GRANT_US,
     HOLD_US,
     NEVER,
@@ -55,7 +54,7 @@ class Node:
 
     def boot(self, now: float) -> None:
         self.grants = Grants(self.clock(now))
-        self.lease = Lease(self.number)
+        self.lease = Lease()
 
 
 class Stale(AssertionError):
@@ -117,6 +116,7 @@ class World:
 
     def renew(self, node: Node) -> None:
         asked, boot = node.clock(self.now), self.boots[node.number]
+        node.lease.granted(node.number, asked)
         for other in self.nodes:
             if other is not node:
                 self.send(node, other, partial(self.grant, node, other, asked, boot))
@@ -210,11 +210,11 @@ def _forgotten_by_a_restart(self: Any, now_us: int) -> Outstanding[int]:
 def _lapse_by_one(self: Any, holder: int, nodes: Any, needed: int) -> int:
     told = [self._told[node] for node in nodes if node in self._told]
     lapses: list[int] = [now_us + grants.by(holder) for now_us, grants in told]
-    return min(lapses, default=FOREVER)
+    return min(lapses, default=1 << 62)
 
 
 def _one_grant_is_enough(self: Any, nodes: Any, needed: int) -> int:
-    lapses: list[int] = [self._lapse(node) for node in nodes if node != self._here]
+    lapses: list[int] = [self._lapse(node) for node in nodes]
     return max(lapses, default=NEVER)
 
 
@@ -245,8 +245,9 @@ def test_the_model_notices_each_rule_that_is_left_out(
 
 
 def test_a_lease_lasts_from_when_it_was_asked_for() -> None:
-    held: Lease[str] = Lease("here")
+    held: Lease[str] = Lease()
     three = [(("here", "one", "two"), 2)]
+    held.granted("here", 9000)
     assert held.until(three) == NEVER
     held.granted("one", 1000)
     assert held.until(three) == 1000 + HOLD_US
@@ -256,14 +257,14 @@ def test_a_lease_lasts_from_when_it_was_asked_for() -> None:
 
 
 def test_every_quorum_of_a_change_of_layout_is_needed() -> None:
-    held: Lease[str] = Lease("here")
+    held: Lease[str] = Lease()
+    held.granted("here", 1000)
     held.granted("one", 1000)
     assert held.until([(("here", "one", "two"), 2), (("here", "four", "five"), 2)]) == NEVER
 
 
-def test_who_is_a_read_quorum_by_himself_needs_nobody() -> None:
-    assert Lease("here").until([(("here", "there"), 1)]) == FOREVER
-    assert Lease("here").until([]) == FOREVER
+def test_without_a_layout_nothing_is_held() -> None:
+    assert Lease[str]().until([]) == NEVER
 
 
 def test_nobody_is_waited_for_where_all_have_it() -> None:

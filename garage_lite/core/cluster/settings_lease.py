@@ -37,13 +37,13 @@ from garage_lite.core.errors import (
     InvalidArgument,
     NodeStopping,
     QuorumNotReached,
+    Recovering,
     StaleLayout,
     StorageFailed,
 )
 from garage_lite.core.ids import NodeId
 from garage_lite.core.layout.lookup import Lookup, NodeSet
 from garage_lite.core.lease import (
-    FOREVER,
     GRANT_US,
     NEVER,
     RENEW_US,
@@ -109,8 +109,9 @@ class SettingsLease:
         self._run = entropy.token(8)
         self._feed = Feed(SETTINGS_FEED_ROWS_MAX)
         self._grants: Grants[NodeId] = Grants(clock.monotonic_us())
-        self._lease: Lease[NodeId] = Lease(self._here)
+        self._lease: Lease[NodeId] = Lease()
         self._known: dict[NodeId, Position] = {}
+        self._alone = False
         self._until_us = NEVER
         self._used_us = NEVER
         self._looking: asyncio.Task[None] | None = None
@@ -128,7 +129,7 @@ class SettingsLease:
     @property
     def valid(self) -> bool:
         """Whether this node's rows hold now every change that was acknowledged."""
-        if self._until_us == FOREVER:
+        if self._alone:
             return True
         self._used_us = self._clock.monotonic_us()
         return self._used_us < self._until_us
@@ -142,7 +143,7 @@ class SettingsLease:
     async def look(self) -> None:
         """As `fresh`, and also what is new and was acknowledged before the call: a bucket, a
         name, a key. Raises as it does."""
-        if self._is_alone(self._layout.lookup):
+        if self._alone:
             return
         if self._looking is not None:
             # It began too early to know all that was acknowledged by now.
@@ -184,25 +185,20 @@ class SettingsLease:
 
     def _layout_changed(self) -> None:
         self._reckon()
-        if self._started and self._keeping is None and self._until_us != FOREVER:
+        if self._started and self._keeping is None and not self._alone:
             self._keeping = asyncio.create_task(self._keep())
 
     def _reckon(self) -> None:
         lookup = self._layout.lookup
-        if self._is_alone(lookup):
-            self._until_us = FOREVER
-        elif self._here in lookup.nodes:
-            self._until_us = self._lease.until(map(_quorum, lookup.everywhere_readers()))
-        else:
-            # Writers don't wait for a node without a role.
-            self._until_us = NEVER
-
-    def _is_alone(self, lookup: Lookup) -> bool:
-        return not lookup.ready or lookup.nodes == (self._here,)
+        self._alone = not lookup.ready or lookup.nodes == (self._here,)
+        # Writers don't wait for a node without a role.
+        holds = self._here in lookup.nodes
+        readers = map(_quorum, lookup.everywhere_readers())
+        self._until_us = self._lease.until(readers) if holds else NEVER
 
     async def _keep(self) -> None:
         try:
-            while self._until_us != FOREVER:
+            while not self._alone:
                 idle = self._clock.monotonic_us() - self._used_us > IDLE_US
                 if not idle and self._here in self._layout.lookup.nodes:
                     with contextlib.suppress(GarageLiteError):
@@ -224,15 +220,21 @@ class SettingsLease:
 
     async def _ask_all(self, lookup: Lookup) -> NodeId | None:
         """The node that found this node's layout too old, if one did."""
-        if self._is_alone(lookup):
-            return None
         asked_us = self._clock.monotonic_us()
+        readers = lookup.everywhere_readers()
+        own = self._rows.may_answer(_SETTINGS[0])
+        if own:
+            self._lease.granted(self._here, asked_us)
+            self._reckon()
+            if all(one.needed == 1 and self._here in one.nodes for one in readers):
+                return None
 
         async def ask(node: NodeId) -> None:
             if node != self._here:
                 await self._ask(node, lookup, asked_us)
+            elif not own:
+                raise Recovering
 
-        readers = lookup.everywhere_readers()
         asked = await self._calls.write(readers, ask, 0)
         if asked.verdict() is Verdict.DONE:
             return None
@@ -296,6 +298,8 @@ class SettingsLease:
             case _:
                 raise InvalidArgument("a peer asked for what is no lease")
         self._rows.refuse_stale(version)
+        if not self._rows.may_answer(_SETTINGS[0]):
+            raise Recovering
         self._grants.grant(request.peer, self._clock.monotonic_us())
         return [self._run, self._feed.number, self._told(since)]
 
@@ -318,9 +322,9 @@ class SettingsLease:
     async def settle(self, changes: Sequence[Change]) -> None:
         """After a write quorum has applied `changes`: every node that may read by its lease has
         applied them, on return; as long as a lease lasts at most."""
-        lookup = self._layout.lookup
-        if self._is_alone(lookup):
+        if self._alone:
             return
+        lookup = self._layout.lookup
         holders = lookup.everywhere_sets()
         lapsing: Lapsing[NodeId] = Lapsing(map(_quorum, holders), self._clock.monotonic_us())
         rows = [tuple(change) for change in changes if is_everywhere(change.key)]

@@ -313,6 +313,22 @@ def test_the_same_row_twice_at_once_is_durable_for_both() -> None:
     play(scene, keep=False)
 
 
+def test_who_may_have_lost_settings_counts_for_nobody() -> None:
+    async def scene(w: Replicas, offices: list[Office]) -> None:
+        bucket, key = await opened(offices[0])
+        w[2].rows.may_answer = lambda key: False
+        await asyncio.sleep(HOLD_SECONDS + 1)
+        assert await offices[2].may_read(bucket, key), "two others know"
+        w.cut(1)
+        await asyncio.sleep(HOLD_SECONDS + 1)
+        for office in offices[::2]:
+            assert not office.is_fresh()
+            with pytest.raises(QuorumNotReached):
+                await office.directory.fresh()
+
+    play(scene)
+
+
 OBJECT_ROW = object_prefix(BucketId(bytes(32)), b"k") + bytes(26)
 
 
