@@ -25,6 +25,7 @@ from garage_lite.core.table.schema import Change, Removal, Update
 _ROW_BYTES: Final = 32
 """What a row costs in a message besides its key and value, at most."""
 _REPAIR_BYTES_MAX: Final = TRANSACTION_BYTES_MAX // 2
+_REPAIR: Final = Flags.MERGE | Flags.REPAIR
 _CARRIED_MAX: Final = 1000
 """Rows that come with a version: one, or the part lists of 10,000 parts."""
 
@@ -187,9 +188,9 @@ class QuorumRows:
         async def send(node: NodeId) -> list[Late]:
             for part in _parts(joined.lacking.get(node, wanted.values()), carried):
                 if node == self._cluster.node:
-                    await self._rows.write(part, (), Flags.MERGE)
+                    await self._rows.write(part, (), _REPAIR)
                 else:
-                    payload = [lookup.versions[-1], _sent(part), int(Flags.MERGE), ()]
+                    payload = [lookup.versions[-1], _sent(part), int(_REPAIR), ()]
                     await self._write_at(node, payload)
             return []
 

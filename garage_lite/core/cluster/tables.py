@@ -306,6 +306,7 @@ class Tables:
             current, inline_key = _current(prefix, rows)
             if inline_key is not None and inline_key not in joined.inline and overtaken < 3:
                 overtaken += 1  # by the next version, which has taken the bytes away
+                inline = True
                 continue
             if any(row < current for row in joined.undecided):
                 tries = await self._settle({prefix}, tries)

@@ -5,7 +5,7 @@ and `settled` are flags that only go up, `floor` only rises. Removal is said by 
 causes it: a version with `Floor.ALL` removes every version below it, so the two can't part.
 
     row = [1, kind, mtime_ms, size, etag, parts, flags, floor, extra]
-    flags: 1 null version, 2 removed, 4 settled, 8 void
+    flags: 1 null version, 2 removed, 4 settled, 8 void, 16 sure
     extra: b"" or msgpack [headers, checksum, encryption, replaces, ballot], which LIST never opens
 """
 
@@ -124,6 +124,8 @@ class ObjectVersion:
     ballot: tuple[int, bytes] | None = None
     void: bool = False
     """Removed because it never had a quorum and never will: it removes nothing either."""
+    sure: bool = False
+    """Known to be at a quorum, so that it never turns out void."""
 
     @property
     def id(self) -> VersionId:
@@ -145,13 +147,20 @@ class ObjectVersion:
         return self.kind is Kind.DELETE_MARKER and self.floor is Floor.ALL
 
     @property
+    def may_be_void(self) -> bool:
+        """Whether it removes others, and its data may still be given up where it is not known."""
+        removes = self.floor is not Floor.NONE or self.replaces is not None
+        has_blocks = self.kind is Kind.BLOCKS or self.kind is Kind.MULTIPART
+        return has_blocks and removes and not (self.sure or self.settled or self.void)
+
+    @property
     def etag_text(self) -> str:
         """The ETag without quotes."""
         return f"{self.etag.hex()}-{self.parts}" if self.parts else self.etag.hex()
 
     def encode(self) -> bytes:
         flags = (1 if self.null else 0) | (2 if self.removed else 0) | (4 if self.settled else 0)
-        flags |= 8 if self.void else 0
+        flags |= (8 if self.void else 0) | (16 if self.sure else 0)
         meta = self.meta
         extra = b""
         if meta != _NO_META or self.replaces or self.ballot:
@@ -195,6 +204,7 @@ class ObjectVersion:
             Stamp(*replaces) if replaces else None,
             tuple(ballot) if ballot else None,
             bool(flags & 8),
+            bool(flags & 16),
         )
 
     def merge(self, other: ObjectVersion) -> ObjectVersion:
@@ -211,6 +221,7 @@ class ObjectVersion:
             if (self.ballot or other.ballot)
             else None,
             void=self.void or other.void,
+            sure=self.sure or other.sure,
         )
 
 
@@ -220,7 +231,7 @@ _NO_META = ObjectMeta()
 def _fixed_part(version: ObjectVersion) -> bytes:
     """What of a version never changes; differs between copies only by a fault, decided by order."""
     plain = replace(version, removed=False, settled=False, floor=Floor.NONE, ballot=None)
-    return replace(plain, void=False).encode()
+    return replace(plain, void=False, sure=False).encode()
 
 
 def survivors(versions: list[ObjectVersion]) -> list[ObjectVersion]:

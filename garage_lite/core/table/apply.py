@@ -26,7 +26,7 @@ from garage_lite.core.limits import BLOCK_DELETE_DELAY_MS
 from garage_lite.core.model import rowkeys
 from garage_lite.core.model.counters import Counters
 from garage_lite.core.model.objects import Floor, Kind, ObjectVersion, below_floor, survivors
-from garage_lite.core.model.rowkeys import CascadeKind, Table, stamp_of
+from garage_lite.core.model.rowkeys import CascadeKind, Stamp, Table, stamp_of
 from garage_lite.core.model.uploads import Completed, Part, Upload, UploadState
 from garage_lite.core.model.versions import BlockRef, Pending, PendingState
 from garage_lite.core.table.deciding import undecided_rows
@@ -85,7 +85,8 @@ class _Plan:
         """`cause`: key of the row that went, or whose state says that the thing goes."""
         due_us = 0
         if not self.alone:
-            read = CASCADE_DELAY_MS if cause[0] == Table.OBJECT else 0
+            data = kind in (CascadeKind.DATA, CascadeKind.PARTS)
+            read = CASCADE_DELAY_MS if data and cause[0] == Table.OBJECT else 0
             due_us = (self.now_ms + read) * 1000
         self.rows[rowkeys.cascade_row(bucket, removed, kind, due_us)] = cause
 
@@ -203,12 +204,18 @@ def _object_changed(plan: _Plan, history: History, changed: Sequence[bytes]) -> 
     rows_now = _newest_first(_joined(history.versions, changes))
     was, now = [v for _, v in rows_was], [v for _, v in rows_now]
     alive_before, alive = survivors(was), survivors(now)
+    hidden, hidden_before = _hidden(plan, now, alive), _hidden(plan, was, alive_before)
     gone = {version.stamp for version in below_floor(now)}
     stay = {version.stamp for version in alive}
     kept = {version.id for version in alive}
-    dropped = {v.stamp for v in was} - {v.stamp for v in alive_before}
+    dropped = {v.stamp for v in was} - {v.stamp for v in alive_before} - hidden_before
     left: list[tuple[bytes, ObjectVersion]] = []
     for key, version in rows_now:
+        if version.stamp in hidden:
+            if version.stamp not in hidden_before:
+                plan.cascade(bucket, version.id, CascadeKind.SETTLE, key)
+            left.append((key, version))
+            continue
         new_to_this = key in changes or version.stamp not in dropped
         if version.stamp not in stay and new_to_this and version.id not in kept:
             _drop_data(plan, bucket, version, key)
@@ -230,6 +237,15 @@ def _object_changed(plan: _Plan, history: History, changed: Sequence[bytes]) -> 
             total_bytes=sum([v.size for v in alive]) - sum([v.size for v in alive_before]),
         ),
     )
+
+
+def _hidden(plan: _Plan, versions: list[ObjectVersion], alive: list[ObjectVersion]) -> set[Stamp]:
+    """Versions that only such ones remove as may turn out void: they stay as they are until those
+    are settled (core/workers/cascade.py)."""
+    if plan.alone or not any(version.may_be_void for version in versions):
+        return set()
+    sure = survivors([version for version in versions if not version.may_be_void])
+    return {version.stamp for version in sure} - {version.stamp for version in alive}
 
 
 def _met_by_ballot(plan: _Plan, prefix: bytes, key: bytes, version: ObjectVersion) -> None:
@@ -263,7 +279,8 @@ def _read_what_depends(history: History, changes: dict[bytes, ObjectVersion | No
     for key, now in changes.items():
         was = history.versions.get(key)
         floor = now.floor if now is not None else Floor.NONE
-        raised = floor if was is None or was.floor < floor else Floor.NONE
+        prunes = was is None or was.floor < floor or (now is not None and _settles(was, now))
+        raised = floor if prunes else Floor.NONE
         if raised is Floor.ALL:
             history.read_all()
         elif raised is Floor.NULL or now is None or not history.reaches(key):
@@ -281,6 +298,10 @@ def _read_what_depends(history: History, changes: dict[bytes, ObjectVersion | No
         return True
 
     history.read_until(knows_current)
+
+
+def _settles(was: ObjectVersion, now: ObjectVersion) -> bool:
+    return was.may_be_void and not now.may_be_void
 
 
 def _decoded(key: bytes, value: bytes | None) -> ObjectVersion | None:

@@ -32,6 +32,8 @@ def fence_against(row: Update, get: Get) -> PendingState | UploadState | None:
     bucket = BucketId(row.key[2:34])
     if table == Table.OBJECT:
         version = ObjectVersion.decode(stamp_of(row.key), row.value)
+        if version.void:
+            return None
         if version.kind is Kind.BLOCKS and get(row.key) is None:
             return _data(get(pending_row(bucket, DataId(version.id))))
         if version.kind is Kind.MULTIPART and get(row.key) is None:

@@ -7,6 +7,7 @@ what still holds then is acted upon.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import Enum
 from typing import Final
 
@@ -50,6 +51,25 @@ async def confirmed(tables: Tables, key: bytes) -> Verdict:
     if cause[0] == Table.PART:
         return await _part(tables, bucket, cause, DataId(removed))
     return await _upload(tables, bucket, cause, kind)
+
+
+async def settle(tables: Tables, key: bytes) -> None:
+    """Say of the versions that have removed the one which a cascade names that they stay: reading
+    them has brought them to a quorum, so they can't turn out void any more.
+
+    By that each holder drops what they remove. Raises Unavailable, StorageFailed.
+    """
+    cause = tables.durable().get(key)
+    if cause is None:
+        return
+    rows = await tables.versions(cause[: -rowkeys.STAMP_BYTES], [cause])
+    sure: list[Update] = []
+    for row, value in rows:
+        version = ObjectVersion.decode(rowkeys.stamp_of(row), value)
+        if row < cause and version.may_be_void:
+            sure.append(Update(row, replace(version, sure=True).encode()))
+    if sure:
+        await tables.write(sure, deletes_only=True, new=False)
 
 
 async def _version(tables: Tables, cause: bytes, removed: bytes) -> Verdict:
