@@ -194,6 +194,32 @@ def test_blocks_have_fewer_copies_than_metadata(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(300)
+def test_one_node_becomes_three(tmp_path: Path) -> None:
+    with process_cluster(tmp_path, copies=1) as made:
+        first, *others = made.nodes
+        first.start()
+        first.cli("layout", "assign", "-z", "zone0", "-c", "10G", first.id())
+        first.cli("layout", "apply", "--version", "1")
+        made.key = first.create_key("load")
+        fill(made)
+        first.stop()
+        for node in made.nodes:
+            node.configure(copies=3)
+            node.start()
+        made.connect()
+        for number, node in enumerate(others, 1):
+            first.cli("layout", "assign", "-z", f"zone{number}", "-c", "10G", node.id())
+        assert "replicated 3 times on at least 3 distinct zones" in first.cli("layout", "show")
+        first.cli("layout", "apply", "--version", "2")
+        made.until(lambda: is_settled(first), MOVED_SECONDS)
+        held = blocks_on(first)
+        made.until(lambda: all(blocks_on(node) == held for node in others), MOVED_SECONDS)
+        first.kill()
+        for node in others:
+            check_objects(made, node)
+
+
+@pytest.mark.timeout(300)
 def test_operations_reach_all_nodes(cluster: ProcessCluster) -> None:
     first, *_, last = cluster.nodes
     for node in cluster.nodes:
@@ -207,7 +233,12 @@ def test_operations_reach_all_nodes(cluster: ProcessCluster) -> None:
     assert "version repair worker" in listed
     assert first.cli("stats", "-a").count("==== NODE [") == 4
     assert "Cluster health:            HEALTHY" in first.cli("health")
-    cluster.nodes[2].kill()
+    frozen = cluster.nodes[2]
+    frozen.freeze()
+    answered = first.cli("worker", "get", "-a", "scrub-tranquility")
+    assert answered.count(" 11\n") == 3 and frozen.id()[:16] not in answered
+    frozen.thaw()
+    frozen.kill()
     cluster.until(lambda: "DEGRADED" in first.cli("health"))
     assert re.search(r"Partitions with quorum: +256", first.cli("health"))
     assert re.search(r"Fully healthy partitions: +0", first.cli("health"))
