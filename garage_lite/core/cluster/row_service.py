@@ -18,7 +18,7 @@ Whatever comes from a peer is checked before it is used.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum, IntFlag
 from itertools import chain
 from typing import Any, Final, NamedTuple
@@ -121,6 +121,17 @@ class RowService:
             await self._replica.apply(looks, now_ms, None, False)
         await self._replica.apply(changes, now_ms, guard, bool(flags & Flags.DELETES))
         return late
+
+    async def drop_equal(self, rows: Iterable[tuple[bytes, bytes]]) -> None:
+        """Drop the rows that still are what is given, in one record. Raises StorageFailed,
+        DiskFull."""
+        changes: list[Change] = []
+
+        def guard() -> None:
+            latest = self._replica.latest
+            changes.extend(Removal(key) for key, value in rows if latest.get(key) == value)
+
+        await self._replica.apply(changes, self._clock.now_us() // 1000, guard, True)
 
     def _looks_for_blocks(self, changes: Sequence[Change]) -> list[Change]:
         """References that come by repair or sync come without their blocks."""

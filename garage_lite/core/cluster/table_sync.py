@@ -17,6 +17,7 @@ from garage_lite.core.cluster.row_exchange import RowExchange
 from garage_lite.core.cluster.sync_service import SyncService
 from garage_lite.core.cluster.tables import Tables
 from garage_lite.core.cluster.throttle import Throttle
+from garage_lite.core.cluster.tombstone_calls import TombstoneCalls
 from garage_lite.core.disk.metadata import MetadataStore
 
 
@@ -30,6 +31,7 @@ class TableSync:
     recovering: Recovering
     peers: PeerStores
     exchange: RowExchange
+    tombstones: TombstoneCalls
 
     @classmethod
     def make(
@@ -49,7 +51,8 @@ class TableSync:
         SyncService(store, digests, layout, recovering, cluster.endpoints)
         peers = PeerStores(cluster, store, state, tables.clock, recovering)
         exchange = RowExchange(cluster, layout, store, tables.rows, digests, throttle)
-        return cls(store, tables, layout, cluster, digests, recovering, peers, exchange)
+        tombstones = TombstoneCalls(cluster, layout, store, tables.rows, peers)
+        return cls(store, tables, layout, cluster, digests, recovering, peers, exchange, tombstones)
 
     async def start(self) -> None:
         """After the endpoints are complete. Raises StorageFailed."""

@@ -63,7 +63,7 @@ class Background:
         self.sync = SyncWorker(sync, consistent=layout.mode is Consistency.CONSISTENT)
         self.runner.add(self.sync)
         self.runner.add(CascadeWorker(tables, store.leases))
-        self.runner.add(TombstoneWorker(tables))
+        self.runner.add(TombstoneWorker(sync))
         self.runner.add(LostDataWorker(tables, node, boot))
         self.runner.add(BallotWorker(tables))
 

@@ -33,6 +33,7 @@ class Syncing(Replicas):
         super().__init__(count, copies, **more)
         self.sync: dict[int, TableSync] = {}
         self.workers: dict[int, SyncWorker] = {}
+        self.sweepers: dict[int, TombstoneWorker] = {}
         self.exchanges: dict[int, LayoutExchange] = {}
         self.down: set[int] = set()
 
@@ -61,6 +62,7 @@ class Syncing(Replicas):
         )
         self.sync[member.number] = sync
         self.workers[member.number] = SyncWorker(sync, consistent=True)
+        self.sweepers[member.number] = TombstoneWorker(sync)
         exchange = LayoutExchange(member.layout, member.cluster)
         self.exchanges[member.number] = exchange
         exchange.start()
@@ -115,6 +117,18 @@ class Syncing(Replicas):
             if role is not None or node_id(other) in history.current.roles:
                 history = history.with_role(node_id(other), role, at)
         await self.members[by].layout.merge(history.applied(history.current.number + 1, at + 1))
+
+    def pass_time(self, milliseconds: int) -> None:
+        """On every clock at once."""
+        for member in self.members:
+            member.clock.skew_us += milliseconds * 1000
+
+    async def sweep(self, *numbers: int, seconds: float = 200.0) -> None:
+        """Let the tombstone workers of these nodes (or all) run for a while."""
+        chosen = numbers or tuple(set(self.sweepers) - self.down)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await asyncio.gather(*(run_worker(self.sweepers[number]) for number in chosen))
 
     def settled(self, number: int) -> bool:
         """Whether version `number` is the only one, wherever a node is up."""

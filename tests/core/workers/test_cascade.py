@@ -29,6 +29,7 @@ from garage_lite.core.workers.cascade import CascadeWorker
 from garage_lite.core.workers.pending import LostDataWorker
 from garage_lite.core.workers.runner import State, Worker
 from garage_lite.core.workers.tombstones import TombstoneWorker
+from tests.core.lone_sync import lone_sync
 from tests.core.tables_on_disk import TablesOnDisk, TurnedClock
 
 BUCKET = BucketId(bytes(range(1, 33)))
@@ -70,7 +71,7 @@ async def left(world: TablesOnDisk) -> set[int]:
 
 async def forget(world: TablesOnDisk) -> None:
     world.clock.us += TOMBSTONE_DELAY_MS * 1000 + 1
-    await to_the_end(TombstoneWorker(world.tables))
+    await to_the_end(TombstoneWorker(lone_sync(world)))
 
 
 async def test_a_deleted_object_of_many_blocks_leaves_nothing_but_the_queue(

@@ -14,8 +14,6 @@ from garage_lite.core.block.markers import DataDirectory
 from garage_lite.core.cluster.cluster_layout import ClusterLayout
 from garage_lite.core.cluster.node_state import NodeState
 from garage_lite.core.cluster.peers import Cluster, Endpoints, NoPeers
-from garage_lite.core.cluster.recovering import Recovering
-from garage_lite.core.cluster.table_sync import TableSync
 from garage_lite.core.disk.block_files import BlockFiles, BlockOptions
 from garage_lite.core.disk.block_locks import BlockLeases
 from garage_lite.core.disk.files import LocalFiles
@@ -36,6 +34,7 @@ from garage_lite.web.admin.errors import AdminError
 from garage_lite.web.admin.operations import call
 from tests.core.blocks_on_disk import lone_blocks
 from tests.core.layout.build import GB, node
+from tests.core.lone_sync import lone_sync
 from tests.core.tables_on_disk import TablesOnDisk
 
 HERE = node(1)
@@ -82,15 +81,7 @@ async def lone(tmp_path: Path) -> AsyncIterator[Lone]:
     storage = Storage(tables, blocks, Budget(16 * MIB), leases, HERE, b"b" * 16)
     directory = await Directory.load(tables)
     layout = ClusterLayout(disk.replica, disk.clock, HERE, Parameters(1), Consistency.CONSISTENT)
-    sync = TableSync.make(
-        disk.store,
-        tables,
-        state,
-        layout,
-        Cluster(HERE, Endpoints(), NoPeers()),
-        Recovering(disk.store, state, layout),
-        blocks.throttle,
-    )
+    sync = lone_sync(disk, HERE)
     background = Background(
         blocks.store,
         blocks,
