@@ -15,6 +15,7 @@ something is proposed. Whatever comes from a peer is checked before it is used.
     ballot/forget:  [layout version, register, ballot | nil]
         -> ballot | nil       nil asked: the promise there, nil while something is undecided;
                               else: drop all memory of the register up to that ballot
+    ballot/left:    [layout version, partition] -> [register, ...]     undecided here, some of them
     A refused prepare or accept is answered with the ballot that was promised: [clock, node].
 """
 
@@ -41,9 +42,11 @@ from garage_lite.core.cluster.rpc import Request
 from garage_lite.core.disk.replica import Replica
 from garage_lite.core.errors import ClockInsane, InvalidArgument
 from garage_lite.core.hlc import too_far_ahead
+from garage_lite.core.ids import PARTITIONS
 from garage_lite.core.model.rowkeys import (
     KEY_END,
     Table,
+    after_prefix,
     ballot_row,
 )
 from garage_lite.core.ports import Clock
@@ -57,6 +60,9 @@ PREPARE: Final = "ballot/prepare"
 ACCEPT: Final = "ballot/accept"
 LEARN: Final = "ballot/learn"
 FORGET: Final = "ballot/forget"
+LEFT: Final = "ballot/left"
+LOOK_MAX: Final = 512
+"""Registers that are looked at in one go."""
 
 
 class Promised(NamedTuple):
@@ -82,6 +88,7 @@ class BallotService:
         endpoints.serve(ACCEPT, self._on_accept)
         endpoints.serve(LEARN, self._on_learn)
         endpoints.serve(FORGET, self._on_forget)
+        endpoints.serve(LEFT, self._on_left)
 
     def state(self, register: bytes) -> Acceptor:
         """As the next writer must see it. Raises StorageFailed."""
@@ -173,6 +180,25 @@ class BallotService:
 
         await self._apply(changes, guard)
 
+    def left_behind(self, start: bytes, end: bytes) -> set[bytes]:
+        """Some registers (`LOOK_MAX`) of which something undecided is durable here, by a range of
+        the UNDECIDED table."""
+        found: set[bytes] = set()
+        for _, registers in self._replica.durable.scan(start, end):
+            found.update(registers)
+            if len(found) >= LOOK_MAX:
+                break
+        return found
+
+    async def promise_nothing_below(self, partition: int, ballot: Ballot) -> None:
+        """For all registers of a partition of which nothing is remembered. Raises StorageFailed,
+        DiskFull."""
+        row = bytes((Table.BALLOT, partition))
+        stored = self._replica.latest.get(row)
+        state = Acceptor() if stored is None else Acceptor.decode(stored)
+        higher = state.prepare(ballot) or state
+        await self._apply([Update(row, higher.encode())], lambda: None)
+
     def promised(self, register: bytes) -> Ballot | None:
         """The promise that is remembered; None while something is undecided."""
         state = self.state(register)
@@ -253,6 +279,14 @@ class BallotService:
                 return None if promised is None else list(promised)
         raise InvalidArgument("a peer sent what is nothing to forget")
 
+    async def _on_left(self, request: Request) -> list[bytes]:
+        match request.payload:
+            case [int() as version, int() as partition] if 0 <= partition < PARTITIONS:
+                self._rows.refuse_stale(version)
+                start = bytes((Table.UNDECIDED, partition))
+                return sorted(self.left_behind(start, after_prefix(start)))
+        raise InvalidArgument("a peer asked for what is no partition")
+
     async def _on_learn(self, request: Request) -> None:
         match request.payload:
             case [int() as version, bytes() as register, list() as chosen]:
@@ -332,6 +366,13 @@ def read_ballot(packed: Any) -> Ballot:
         case [int() as clock, bytes() as node]:
             return Ballot(clock, node)
     raise InvalidArgument("a peer sent what is no ballot")
+
+
+def read_registers(packed: Any) -> list[bytes]:
+    """Raises InvalidArgument."""
+    if isinstance(packed, list) and all(isinstance(one, bytes) for one in packed):
+        return [_register(one) for one in packed]
+    raise InvalidArgument("a peer answered what are no registers")
 
 
 def _register(key: bytes) -> bytes:

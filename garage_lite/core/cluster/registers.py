@@ -39,12 +39,15 @@ from garage_lite.core.cluster.ballot_service import (
     ACCEPT,
     FORGET,
     LEARN,
+    LEFT,
+    LOOK_MAX,
     PREPARE,
     BallotService,
     Promised,
     pack_chosen,
     read_ballot,
     read_promised,
+    read_registers,
 )
 from garage_lite.core.cluster.cluster_layout import ClusterLayout
 from garage_lite.core.cluster.peers import Cluster
@@ -72,8 +75,6 @@ log = logging.getLogger(__name__)
 
 DECIDE_SECONDS: Final = 20.0
 """After it an operation that others keep interrupting, or that finds no quorum, gives up."""
-LOOK_MAX: Final = 512
-"""Registers that a worker looks at in one step."""
 _PAUSE_SECONDS_MIN: Final = 0.005
 _PAUSE_SECONDS_MAX: Final = 2.0
 _ROW_BYTES: Final = 64
@@ -137,13 +138,19 @@ class Registers:
 
     def left_behind(self) -> set[bytes]:
         """Some registers (`LOOK_MAX`) of which something undecided is durable here."""
-        start, end = bytes((Table.UNDECIDED,)), bytes((Table.UNDECIDED + 1,))
-        found: set[bytes] = set()
-        for _, registers in self._durable.scan(start, end):
-            found.update(registers)
-            if len(found) >= LOOK_MAX:
-                break
-        return found
+        return self._service.left_behind(bytes((Table.UNDECIDED,)), bytes((Table.UNDECIDED + 1,)))
+
+    async def recall(self, node: NodeId, partition: int) -> None:
+        """For a replica that has lost its memory and may not vote yet: settle all of which `node`,
+        another owner, knows something undecided in a partition, and promise nothing up to now. It
+        may vote once it has recalled so many owners that each quorum has one of them. Raises as
+        `settle`, and as a call."""
+        sent = [self._layout.lookup.versions[-1], partition]
+        reply = await self._cluster.call(node, LEFT, sent, timeout=DEADLINE_SECONDS)
+        for register in read_registers(reply.payload):
+            await self.settle(register)
+        ballot = Ballot(await self._stamp(0), self._cluster.node)
+        await self._service.promise_nothing_below(partition, ballot)
 
     async def settle_left_behind(self) -> None:
         """Settle all of which something undecided is here: the owners of every live layout know

@@ -379,6 +379,21 @@ def test_new_owners_get_to_know_what_was_chosen_before_the_old_ones_go() -> None
     run(main())
 
 
+def test_a_replica_without_memory_recalls_before_it_votes() -> None:
+    async def test(w: Replicas) -> None:
+        await leave_undecided(w, 7, 1)
+        await w[2].registers.recall(node_id(1), BUCKET[0])
+        assert await current(w, 0) == 7
+        await asyncio.sleep(1)
+        assert w[1].registers.left_behind() == set()
+        low = [w[2].stamp() - 10_000_000, node_id(0)]
+        other = object_prefix(BUCKET, b"other")
+        refused = await w.answer(0, 2, PREPARE, [1, other, low, None, b"", []])
+        assert refused > low
+
+    run_on(test)
+
+
 def test_what_is_undecided_is_not_forgotten() -> None:
     async def test(w: Replicas) -> None:
         await leave_undecided(w, 7, 1)
