@@ -20,7 +20,8 @@ class Clock(Protocol):
         ...
 
     def monotonic_us(self) -> int:
-        """Microseconds since an arbitrary point; never goes back."""
+        """Microseconds since an arbitrary point; never goes back, nor stands still while the
+        machine sleeps."""
         ...
 
 
