@@ -19,7 +19,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from garage_lite.core.ballot import Acceptor, Ballot
 from garage_lite.core.block.resync import deletion_rows
 from garage_lite.core.ids import BlockHash, BucketId, DataId
 from garage_lite.core.limits import BLOCK_DELETE_DELAY_MS
@@ -29,7 +28,7 @@ from garage_lite.core.model.objects import Floor, Kind, ObjectVersion, below_flo
 from garage_lite.core.model.rowkeys import CascadeKind, Stamp, Table, stamp_of
 from garage_lite.core.model.uploads import Completed, Part, Upload, UploadState
 from garage_lite.core.model.versions import BlockRef, Pending, PendingState
-from garage_lite.core.table.deciding import undecided_rows
+from garage_lite.core.table.deciding import met_by_ballot
 from garage_lite.core.table.fences import fence_against
 from garage_lite.core.table.history import History
 from garage_lite.core.table.schema import Change, Removal, Update, View, is_local, merge_rows
@@ -197,7 +196,7 @@ def _object_changed(plan: _Plan, history: History, changed: Sequence[bytes]) -> 
     changes = {key: _decoded(key, plan.rows[key]) for key in changed}
     for key, version in changes.items():
         if version is not None and key not in history.versions:
-            _met_by_ballot(plan, history.prefix, key, version)
+            plan.rows.update(met_by_ballot(plan.get, history.prefix, key, version))
             changes[key] = _with_its_data(plan, key, version)
     _read_what_depends(history, changes)
     rows_was = _newest_first(history.versions)
@@ -246,20 +245,6 @@ def _hidden(plan: _Plan, versions: list[ObjectVersion], alive: list[ObjectVersio
         return set()
     sure = survivors([version for version in versions if not version.may_be_void])
     return {version.stamp for version in sure} - {version.stamp for version in alive}
-
-
-def _met_by_ballot(plan: _Plan, prefix: bytes, key: bytes, version: ObjectVersion) -> None:
-    """A chosen row came by itself: what was accepted of it, or before it, is decided."""
-    row = rowkeys.ballot_row(prefix)
-    stored = plan.get(row) if version.ballot is not None else None
-    if stored is None or version.ballot is None:
-        return
-    before = Acceptor.decode(stored)
-    after = before.met(key[-rowkeys.STAMP_BYTES :], Ballot(*version.ballot))
-    if after != before:
-        plan.rows[row] = after.encode()
-        if not after.undecided:
-            plan.rows.update(dict.fromkeys(undecided_rows(prefix, before.proposal)))
 
 
 def _object_repeated(plan: _Plan, key: bytes) -> None:

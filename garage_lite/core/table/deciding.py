@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from garage_lite.core.ballot import Ballot, Judge, Known, Proposal, Rows, Rules, Verdict
+from garage_lite.core.ballot import Acceptor, Ballot, Judge, Known, Proposal, Rows, Rules, Verdict
 from garage_lite.core.errors import CallerError, Unavailable
 from garage_lite.core.ids import VersionId
 from garage_lite.core.model.objects import ObjectVersion, survivors
@@ -27,6 +27,7 @@ from garage_lite.core.model.rowkeys import (
     STAMP_BYTES,
     Stamp,
     Table,
+    ballot_row,
     object_row,
     stamp_of,
     undecided_row,
@@ -137,6 +138,24 @@ def undecided_rows(register: bytes, proposal: Proposal) -> list[bytes]:
         return [undecided_row(proposal.rows[0][0])]
     # One that only settles something: as of a version below all others.
     return [undecided_row(register + b"\xff" * STAMP_BYTES)] if proposal.settles else []
+
+
+def met_by_ballot(
+    get: Callable[[bytes], bytes | None], prefix: bytes, key: bytes, version: ObjectVersion
+) -> dict[bytes, bytes | None]:
+    """How a replica's memory of ballots changes (None: drop the row) when a version comes to it
+    otherwise: what it accepted of that, or before, is decided. Raises StorageFailed."""
+    stored = None if version.ballot is None else get(ballot_row(prefix))
+    if stored is None or version.ballot is None:
+        return {}
+    before = Acceptor.decode(stored)
+    after = before.met(name_of(key), Ballot(*version.ballot))
+    if after == before:
+        return {}
+    rows: dict[bytes, bytes | None] = {ballot_row(prefix): after.encode()}
+    if not after.undecided:
+        rows.update(dict.fromkeys(undecided_rows(prefix, before.proposal)))
+    return rows
 
 
 def must_settle(known: Known) -> bool:
