@@ -69,9 +69,12 @@ def main(names: list[str]) -> int:
         if names and not any(name in mutant.name for name in names):
             continue
         began = time.process_time()
-        caught = hunt(mutant, range(150))
+        try:
+            caught = hunt(mutant, range(150))
+            how = f"{caught.workload} {caught.seed}: {caught.by[:90]}" if caught else "SURVIVED"
+        except Exception as error:
+            caught, how = None, f"DOES NOT FIT: {error!r}"
         spent = time.process_time() - began
-        how = f"{caught.workload} {caught.seed}: {caught.by[:90]}" if caught else "SURVIVED"
         sys.stdout.write(f"{mutant.name:<45} {spent:6.1f} CPU-s  {how}\n")
         sys.stdout.flush()
         if caught is None:

@@ -9,20 +9,25 @@ from typing import Any, Final
 
 import pytest
 
+from garage_lite.core.ballot import Acceptor, Ballot, Proposal
+from garage_lite.core.cluster.blocks import Blocks
 from garage_lite.core.cluster.cluster_layout import ClusterLayout
 from garage_lite.core.cluster.quorum_rows import QuorumRows
+from garage_lite.core.cluster.recovering import Recovering
 from garage_lite.core.cluster.row_service import Question, RowService
+from garage_lite.core.cluster.settings_lease import SettingsLease
 from garage_lite.core.disk.replica import Replica
 from garage_lite.core.layout.history import LayoutHistory
 from garage_lite.core.layout.lookup import Lookup
 from garage_lite.core.layout.trackers import Tracker
 from garage_lite.core.model.objects import Floor, ObjectVersion
-from garage_lite.core.model.rowkeys import Table, stamp_of
+from garage_lite.core.model.rowkeys import Stamp, Table, stamp_of
 from garage_lite.core.model.uploads import Upload
 from garage_lite.core.model.versions import BlockRef, Pending
 from garage_lite.core.quorum import Consistency, Quorums, quorums
-from garage_lite.core.table import checks, reading
+from garage_lite.core.table import checks, deciding, reading
 from garage_lite.core.table.checks import Rule
+from garage_lite.core.table.digest import Digest, compare
 from garage_lite.core.table.reading import Answer
 from tests.sim.mutants import Mutant, Patch
 
@@ -110,6 +115,10 @@ def _uncut(original: Any) -> Any:
     return join
 
 
+async def _unrepaired(*_: object) -> dict[bytes, bytes]:
+    return {}
+
+
 def _undurable(original: Any) -> Any:
     async def apply(self: Replica, *arguments: Any, **options: Any) -> None:
         """Answers before the record is on the disk."""
@@ -133,7 +142,7 @@ QUORUMS: Final = (
         ONE_OBJECT,
         named("garage_lite.core.layout.lookup.quorums", _smaller(read=1)),
     ),
-    Mutant("no read repair", ("registers",), setting(QuorumRows, "_repair", nothing)),
+    Mutant("no read repair", ("registers",), setting(QuorumRows, "_repair", _unrepaired)),
     Mutant("replicas hide tombstones", MANY, around(RowService, "read", _not_asked)),
     Mutant(
         "ranges are not cut where an answer ends",
@@ -270,4 +279,170 @@ LAYOUTS: Final = (
     ),
 )
 
-MUTANTS: Final[Sequence[Mutant]] = (*QUORUMS, *ROWS, *LAYOUTS)
+# --- ballots
+
+
+def _accepting(self: Acceptor, ballot: Ballot, proposal: Proposal, notes: Any) -> Acceptor:
+    """Whatever it has promised."""
+    return replace(self, promised=ballot, accepted=ballot, proposal=proposal)
+
+
+def _promising(self: Acceptor, ballot: Ballot) -> Acceptor:
+    return replace(self, promised=max(ballot, self.promised))
+
+
+def _forgetful(self: Acceptor, notes: Any) -> Acceptor:
+    return self
+
+
+def _none_undecided(slots: Any, rows: Any, merge: Any) -> tuple[None, list[Any]]:
+    return None, []
+
+
+def _by_the_clock(versions: Any, id_: Any) -> Stamp:
+    """The successor's clock is that of nothing it was decided on."""
+    newest = max(versions, default=Stamp(0, 0, id_))
+    return Stamp(max(0, newest.clock - 10_000_000), newest.successor + 1, id_)
+
+
+def _one_answers(lookup: Lookup, register: bytes) -> Any:
+    return [each._replace(needed=1) for each in lookup.write_sets(register[1])]
+
+
+def _unchecked(prefix: bytes, version: Any, check: Any, riders: Any = ()) -> Any:
+    return deciding.conditional(prefix, version, pass_over, riders)
+
+
+REGISTERS = "garage_lite.core.cluster.registers"
+BALLOTS: Final = (
+    Mutant(
+        "an acceptor accepts below its promise", DECIDED, setting(Acceptor, "accept", _accepting)
+    ),
+    Mutant(
+        "an acceptor promises what it has outbid", DECIDED, setting(Acceptor, "prepare", _promising)
+    ),
+    Mutant(
+        "ballots are decided by one replica", DECIDED, named(f"{REGISTERS}._sets", _one_answers)
+    ),
+    Mutant(
+        "what is undecided is passed over",
+        DECIDED,
+        named("garage_lite.core.ballot.decided", _none_undecided),
+    ),
+    Mutant(
+        "readers pass over what is undecided",
+        DECIDED,
+        named("garage_lite.core.table.deciding.must_settle", lambda known: False),
+    ),
+    Mutant(
+        "successors go by another clock",
+        DECIDED,
+        named("garage_lite.core.table.deciding.successor_of", _by_the_clock),
+    ),
+    Mutant(
+        "conditions are not looked at",
+        DECIDED,
+        named("garage_lite.core.store.placing.conditional", _unchecked),
+    ),
+    Mutant("notes are not kept", ("beside blind",), setting(Acceptor, "_noting", _forgetful)),
+    Mutant(
+        "no blind write is late",
+        ("registers", "beside blind"),
+        named("garage_lite.core.table.deciding.is_late", lambda stamp, others: False),
+    ),
+)
+
+
+# --- keeping replicas the same, and what was lost
+
+
+def _all_alike(self: Digest, other: Digest) -> list[int]:
+    return []
+
+
+def _nothing_to_push(original: Any) -> Any:
+    def compare(mine: Any, theirs: Any) -> Any:
+        return original(theirs, theirs)
+
+    return compare
+
+
+def _never(self: Recovering, *_: object) -> bool:
+    return False
+
+
+def _always(self: Recovering, *_: object) -> bool:
+    return True
+
+
+KEEPING: Final = (
+    Mutant(
+        "digests never differ",
+        ("sets at rest", "deduplicated at rest"),
+        setting(Digest, "differing", _all_alike),
+    ),
+    Mutant(
+        "nothing is pulled or pushed",
+        ("sets at rest", "deduplicated at rest"),
+        named("garage_lite.core.table.digest.compare", _nothing_to_push(compare)),
+    ),
+    Mutant(
+        "an emptied node answers as if it knew",
+        ("lost disks",),
+        setting(Recovering, "may_answer", _always),
+    ),
+    Mutant(
+        "an emptied node knows what is newest",
+        ("lost disks",),
+        setting(Recovering, "knows_newest", _always),
+    ),
+    Mutant(
+        "no node is ever recovering", ("lost disks",), setting(Recovering, "is_recovering", _never)
+    ),
+    Mutant(
+        "settings are changed without telling",
+        ("revocations",),
+        setting(SettingsLease, "settle", nothing),
+    ),
+    Mutant(
+        "a lease never lapses",
+        ("revocations",),
+        setting(SettingsLease, "valid", property(lambda self: True)),
+    ),
+)
+
+
+# --- blocks
+
+
+def _unreferred(original: Any) -> Any:
+    async def refer(self: Blocks, blocks: Any, rows: Any) -> list[Any]:
+        """No file is missed."""
+        await original(self, blocks, rows)
+        return []
+
+    return refer
+
+
+BLOCKS: Final = (
+    Mutant("blocks go at once", DATA, named("garage_lite.core.block.resync.DELETE_DELAY_US", 1)),
+    Mutant(
+        "missing blocks are not put again",
+        ("deduplicated", "copies"),
+        around(Blocks, "refer", _unreferred),
+    ),
+    Mutant(
+        "tombstones are forgotten at once",
+        (*MANY, "registers"),
+        named("garage_lite.core.table.apply.TOMBSTONE_DELAY_MS", 0),
+    ),
+)
+
+MUTANTS: Final[Sequence[Mutant]] = (
+    *QUORUMS,
+    *ROWS,
+    *LAYOUTS,
+    *BALLOTS,
+    *KEEPING,
+    *BLOCKS,
+)

@@ -128,6 +128,7 @@ def simulate(workload: Workload, seed: int) -> None:
         raise Violation(f"{error!r}\n{_story(runs)}") from error
     made, _ = runs[0]
     wrong = [*made.wrong, *(line for check in workload.checks for line in check(made))]
+    wrong += [str(op) for op in made.journal.operations if "NotImplemented" in op.note]
     if wrong:
         raise Violation("\n".join([*wrong, _story(runs)]))
 

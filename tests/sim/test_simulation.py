@@ -29,6 +29,14 @@ def test_the_same_seed_gives_the_same_run(name: str) -> None:
     assert story(name, 1) != story(name, 2)
 
 
+def test_workloads_are_not_idle() -> None:
+    assert " create " in (told := story("conditional", 2)) and " swap " in told
+    for kind in ("create", "swap"):
+        lines = [line for line in told.splitlines() if f" {kind} " in line]
+        assert any(" ok " in line for line in lines), told
+    assert story("registers", 2).count(" ok ") > 20
+
+
 def test_what_is_wrong_is_told_with_the_history() -> None:
     broken = replace(WORKLOADS["calm"], checks=(lambda run: ["the moon is made of cheese"],))
     with pytest.raises(Violation, match="made of cheese") as told:

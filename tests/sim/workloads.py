@@ -364,30 +364,30 @@ def unhurt(run: Run) -> Sequence[str]:
 
 
 WORKLOADS: Final[dict[str, Workload]] = {
-    "calm": Workload(registers, (linearizable, unhurt), (), look),
-    "registers": Workload(registers, (linearizable,), trouble.ALL, look),
-    "sets": Workload(sets, (listed, regular), trouble.ALL, look),
-    "copies": Workload(copies, (regular, listed), trouble.ALL, look),
-    "copies onto self": Workload(copies_onto_self, (regular,), trouble.ALL, look),
-    "deduplicated": Workload(deduplicated, (regular,), trouble.ALL, look),
-    "uploads": Workload(uploads, (regular, listed), trouble.ALL, look),
+    "calm": Workload(registers, (linearizable, unhurt), (), look, seeds=60),
+    "registers": Workload(registers, (linearizable,), trouble.ALL, look, seeds=260),
+    "sets": Workload(sets, (listed, regular), trouble.ALL, look, seeds=200),
+    "copies": Workload(copies, (regular, listed), trouble.ALL, look, seeds=140),
+    "copies onto self": Workload(copies_onto_self, (regular,), trouble.ALL, look, seeds=140),
+    "deduplicated": Workload(deduplicated, (regular,), trouble.ALL, look, seeds=120),
+    "uploads": Workload(uploads, (regular, listed), trouble.ALL, look, seeds=40),
     "overwrite without quorum": Workload(
-        overwrite_without_quorum, (linearizable,), (), look, nodes=(3,)
+        overwrite_without_quorum, (linearizable,), (), look, nodes=(3,), seeds=160
     ),
-    "racers": Workload(racers, (linearizable,), trouble.ALL, look),
-    "conditional": Workload(conditional, (linearizable,), trouble.ALL, look),
-    "beside blind": Workload(beside_blind, (linearizable,), trouble.ALL, look),
-    "one silent": Workload(one_silent, (regular, prompt), (), nodes=(3,)),
-    "two layouts": Workload(two_layouts, (), (), spare=1, seeds=40),
+    "racers": Workload(racers, (linearizable,), trouble.ALL, look, seeds=120),
+    "conditional": Workload(conditional, (linearizable,), trouble.ALL, look, seeds=200),
+    "beside blind": Workload(beside_blind, (linearizable,), trouble.ALL, look, seeds=220),
+    "one silent": Workload(one_silent, (regular, prompt), (), nodes=(3,), seeds=240),
+    "two layouts": Workload(two_layouts, (), (), spare=1, seeds=10),
     "revocations": Workload(revocations, (), trouble.NETWORK, seeds=60),
     "lost disks": Workload(
-        registers, (linearizable,), (*trouble.ALL, *trouble.LOSSES * 3), look, nodes=(3,)
+        registers, (linearizable,), (*trouble.ALL, *trouble.LOSSES * 3), look, nodes=(3,), seeds=160
     ),
     "layouts": Workload(
-        registers, (linearizable,), (*trouble.LAYOUTS * 3, *trouble.ALL), look, spare=2
+        registers, (linearizable,), (*trouble.LAYOUTS * 3, *trouble.ALL), look, spare=2, seeds=40
     ),
     "layouts of sets": Workload(
-        sets, (listed, regular), (*trouble.LAYOUTS * 3, *trouble.NETWORK), look, spare=2
+        sets, (listed, regular), (*trouble.LAYOUTS * 3, *trouble.NETWORK), look, spare=2, seeds=20
     ),
     "from one copy to three": Workload(
         registers,
@@ -395,8 +395,9 @@ WORKLOADS: Final[dict[str, Workload]] = {
         (*trouble.LAYOUTS * 3, *trouble.NETWORK),
         look,
         copies=(1, 2),
+        seeds=40,
     ),
-    "uploads at rest": Workload(uploads, (regular, listed), trouble.ALL, at_rest, seeds=60),
-    "deduplicated at rest": Workload(deduplicated, (regular,), trouble.ALL, at_rest, seeds=60),
-    "sets at rest": Workload(sets, (regular, listed), trouble.ALL, at_rest, seeds=60),
+    "uploads at rest": Workload(uploads, (regular, listed), trouble.ALL, at_rest, seeds=6),
+    "deduplicated at rest": Workload(deduplicated, (regular,), trouble.ALL, at_rest, seeds=8),
+    "sets at rest": Workload(sets, (regular, listed), trouble.ALL, at_rest, seeds=8),
 }
