@@ -17,9 +17,12 @@ import heapq
 import random
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from concurrent.futures import Executor
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
+
+TURNS_MAX: Final = 2_000_000
+"""Ten times what the longest run takes."""
 
 
 class Process:
@@ -69,6 +72,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self._now = 0.0
         self._clock_resolution = 1e-9
         self._free_at: dict[int, float] = {}
+        self._turns = 0
         self.halted: list[Process] = []
         """Every process that was ever frozen or killed."""
         self.unburied: set[asyncio.Task[Any]] = set()
@@ -123,6 +127,10 @@ class SimLoop(asyncio.BaseEventLoop):
 
     def _run_once(self) -> None:
         """One turn, as the base class does it, but in a random order and by virtual time."""
+        self._turns += 1
+        if self._turns > TURNS_MAX:
+            self._turns = 0
+            raise RuntimeError("the simulation does not come to an end")
         timers: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
         ready = self._ready  # type: ignore[attr-defined]
         while timers and timers[0].cancelled():
