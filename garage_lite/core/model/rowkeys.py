@@ -84,6 +84,8 @@ class CascadeKind:
     """A removed upload: its part rows go, each part's data id follows."""
     COMPLETED: Final = b"c"
     """A completed upload: its part rows go; data the version does not name follows."""
+    FENCE: Final = b"f"
+    """Data or an upload that was fenced: it is removed, or the fence is found void."""
     SETTLE: Final = b"s"
     """A version that one with blocks has removed: it goes once that one is sure to stay."""
 

@@ -36,6 +36,8 @@ from garage_lite.core.table.schema import Change, Removal, Update, View, is_loca
 CASCADE_DELAY_MS: Final = BLOCK_DELETE_DELAY_MS // 2
 """How long the data of a version that was removed is left to those who read it at other nodes;
 those who read it at this one hold a lease."""
+FENCE_DELAY_MS: Final = 30_000
+"""How long whoever fenced something has to remove it."""
 TOMBSTONE_DELAY_MS: Final = 25 * 3_600_000
 """A day, and longer than any message may live: after it no replica can bring an older row back."""
 
@@ -81,12 +83,15 @@ class _Plan:
         self.counters[bucket] = change
 
     def cascade(self, bucket: BucketId, removed: bytes, kind: bytes, cause: bytes) -> None:
+        if self.alone and kind == CascadeKind.FENCE:
+            return
         """`cause`: key of the row that went, or whose state says that the thing goes."""
         due_us = 0
         if not self.alone:
             data = kind in (CascadeKind.DATA, CascadeKind.PARTS)
             read = CASCADE_DELAY_MS if data and cause[0] == Table.OBJECT else 0
-            due_us = (self.now_ms + read) * 1000
+            fence = FENCE_DELAY_MS if kind == CascadeKind.FENCE else 0
+            due_us = (self.now_ms + read + fence) * 1000
         self.rows[rowkeys.cascade_row(bucket, removed, kind, due_us)] = cause
 
     def end(self, key: bytes) -> None:
@@ -409,6 +414,8 @@ def _pending_changed(
                 _void_part(plan, was.owner)
             else:
                 _void(plan, objects, was.owner, data)
+    if now is not None and now.state is PendingState.FENCED:
+        plan.cascade(bucket, data, CascadeKind.FENCE, key)
     if now is not None and now.state >= PendingState.DONE:
         plan.end(key)
     plan.count(bucket, Counters(pending=_is_open(now) - _is_open(was)))
@@ -458,7 +465,9 @@ def _upload_changed(
     plan.count(bucket, Counters(uploads=(state <= UploadState.FENCED) - was_open))
     if new is None:
         return
-    if state is UploadState.REMOVED:
+    if state is UploadState.FENCED:
+        plan.cascade(bucket, upload, CascadeKind.FENCE, key)
+    elif state is UploadState.REMOVED:
         plan.cascade(bucket, upload, CascadeKind.UPLOAD, key)
         if was is UploadState.COMPLETED:
             _void(plan, objects, rowkeys.object_prefix(bucket, rowkeys.upload_name_of(key)), upload)

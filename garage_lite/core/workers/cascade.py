@@ -24,7 +24,7 @@ from garage_lite.core.model.rowkeys import CascadeKind, Table
 from garage_lite.core.model.uploads import Part
 from garage_lite.core.model.versions import BlockRef, decode_page, decode_part_list
 from garage_lite.core.table.schema import Change, Update
-from garage_lite.core.workers.cascade_causes import SURE, Verdict, confirmed, settle
+from garage_lite.core.workers.cascade_causes import SURE, Verdict, confirmed, decide_fence, settle
 from garage_lite.core.workers.runner import BUSY, IDLE, Progress, Step
 
 log = logging.getLogger(__name__)
@@ -95,6 +95,8 @@ class CascadeWorker:
             if rowkeys.cascade_of(key)[2] == CascadeKind.SETTLE:
                 await settle(self._tables, key)
                 verdict = Verdict.DROP
+            elif rowkeys.cascade_of(key)[2] == CascadeKind.FENCE:
+                verdict = await decide_fence(self._tables, key)
             else:
                 verdict = await confirmed(self._tables, key)
             if verdict is Verdict.EAT and (self._tables.leads(_row_of(key)) or self._left(key)):

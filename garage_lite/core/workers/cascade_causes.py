@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Final
 
 from garage_lite.core.cluster.tables import Tables
-from garage_lite.core.errors import NoSuchUpload
+from garage_lite.core.errors import CallerError, NoSuchUpload, Unavailable
 from garage_lite.core.ids import BucketId, DataId, VersionId
 from garage_lite.core.model import rowkeys
 from garage_lite.core.model.objects import ObjectVersion, survivors
@@ -51,6 +51,34 @@ async def confirmed(tables: Tables, key: bytes) -> Verdict:
     if cause[0] == Table.PART:
         return await _part(tables, bucket, cause, DataId(removed))
     return await _upload(tables, bucket, cause, kind)
+
+
+async def decide_fence(tables: Tables, key: bytes) -> Verdict:
+    """End the state of data or an upload that is fenced here: where a quorum holds the fence, it
+    is removed; where so many refuse that none can, what the fence was against has won, and this
+    node's promise is void. Raises StorageFailed."""
+    cause = tables.durable().get(key)
+    row = tables.durable().get(cause) if cause is not None else None
+    if cause is None or row is None:
+        return Verdict.DROP
+    if cause[0] == Table.PENDING:
+        pending = Pending.decode(row)
+        fenced, rule = pending.state is PendingState.FENCED, Rule.NOT_DONE
+        removed = replace(pending, state=PendingState.REMOVED).encode()
+    else:
+        upload = Upload.decode(row)
+        fenced, rule = upload.state is UploadState.FENCED, Rule.NOT_COMPLETED
+        removed = replace(upload, state=UploadState.REMOVED).encode()
+    if not fenced:
+        return Verdict.DROP
+    try:
+        await tables.write([Update(cause, row)], checks=[Check(rule, cause)], deletes_only=True)
+        await tables.write([Update(cause, removed)], deletes_only=True)
+    except CallerError:
+        await tables.unlearn(cause)
+    except Unavailable:
+        return Verdict.WAIT
+    return Verdict.DROP
 
 
 async def settle(tables: Tables, key: bytes) -> None:
