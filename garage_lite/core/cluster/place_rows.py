@@ -11,7 +11,7 @@ from garage_lite.core.table.digest import TABLES, Place, Realm
 
 _ALONG: Final = {
     Realm.EVERYWHERE: (),
-    Realm.METADATA: (Table.INLINE, Table.COUNTER, Table.BURIED),
+    Realm.METADATA: (Table.INLINE, Table.COUNTER, Table.BURIED, Table.BALLOT, Table.UNDECIDED),
     Realm.DATA: (),
 }
 """Tables whose rows are partitioned alike and mean nothing without the others."""

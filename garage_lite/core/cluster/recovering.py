@@ -133,7 +133,9 @@ class Recovering:
         damage = "\n".join(self._store.status().damage)
         known = blake3(damage.encode()).digest()
         if damage and self._state.get(_DAMAGE) != known:
-            await self.begin("metadata is damaged", stale=False)
+            # Emptied too: what can't be read is then overwritten, and what a read of a damaged
+            # place would say is unknown anyway.
+            await self.begin("metadata is damaged", stale=True)
             await self._state.set(_DAMAGE, known)
 
     def became_sure(self) -> None:

@@ -6,7 +6,7 @@ both when it ends. Must not know when, why or with whom.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from garage_lite.core.cluster.cluster_layout import ClusterLayout
@@ -25,6 +25,10 @@ from garage_lite.core.wire.outbox import BACKGROUND
 CALL_SECONDS: Final = 30.0
 """A full answer at a modest share of a home's uplink."""
 _PULLED_AT_ONCE: Final = 1024
+
+
+def _never(place: Place) -> bool:
+    return False
 
 
 class Comparison(NamedTuple):
@@ -61,10 +65,15 @@ class RowExchange:
         self.moved = 0
         """Rows pulled and pushed since the start."""
 
-    async def compare(self, peer: NodeId, places: Sequence[Place]) -> Comparison:
-        """Where the two differ; PLACES_MAX places at most. Raises what a call raises, and
-        StorageFailed."""
-        asked = [[int(p.realm), p.partition, summary(await self._digests.of(p))] for p in places]
+    async def compare(
+        self, peer: NodeId, places: Sequence[Place], blind: Callable[[Place], bool] = _never
+    ) -> Comparison:
+        """Where the two differ; PLACES_MAX places at most. Of those where `blind(place)` this
+        node's rows are not looked at, and differ. Raises what a call raises, StorageFailed."""
+        asked = []
+        for place in places:
+            mine = b"" if blind(place) else summary(await self._digests.of(place))
+            asked.append([int(place.realm), place.partition, mine])
         answer = await self._call(peer, DIGESTS, asked)
         if not isinstance(answer, list) or len(answer) != len(places):
             raise _nonsense()

@@ -224,6 +224,8 @@ class Segment:
         return absent
 
     def blocks(self, start: bytes, end: bytes | None, by: Access) -> Iterator[Batch]:
+        if end is not None and any(low <= start and end <= high for low, high in self._drops):
+            return iter(())  # unread: a damaged block of what was dropped is no damage
         batches = self.opened.blocks(max(start, self._low), end, by)
         return without_ranges(batches, self._drops) if self._drops else batches
 

@@ -19,7 +19,7 @@ from garage_lite.core.cluster.holdings import Pushes, nodes_of, places_of
 from garage_lite.core.cluster.place_rows import any_rows, drop_rows
 from garage_lite.core.cluster.row_exchange import Comparison
 from garage_lite.core.cluster.table_sync import TableSync
-from garage_lite.core.errors import Unavailable
+from garage_lite.core.errors import DamagedRow, Unavailable
 from garage_lite.core.ids import PARTITIONS, NodeId
 from garage_lite.core.layout.trackers import Tracker
 from garage_lite.core.table.digest import Place, Realm
@@ -35,6 +35,7 @@ RETRY_SECONDS: Final = 10.0
 BATCH_PLACES: Final = 32
 PASSES: Final = 3
 """Clients write meanwhile, so that two busy nodes may never be found equal."""
+_RECALLED_AT_ONCE: Final = 16
 JOINED_AT_ONCE: Final = 4
 """Places; each takes about a megabyte while it is joined."""
 
@@ -132,6 +133,10 @@ class SyncWorker:
             self._queue = deque(one for one in self._queue if one[0] != peer)
             self._wanted.add(peer)
             self._retry_us = self._now_us() + int(RETRY_SECONDS * 1_000_000)
+        except DamagedRow:
+            if self._recovering.why is not None:
+                raise
+            await self._recovering.begin("metadata is damaged", stale=True)
         await self._conclude()
         return BUSY
 
@@ -183,9 +188,11 @@ class SyncWorker:
     async def _sync(self, peer: NodeId, places: list[Place]) -> None:
         number, begun = self._layout.lookup.ack_floor, self._recovering.round
         for _ in range(PASSES):
-            found = await self._exchange.compare(peer, places)
+            found = await self._exchange.compare(peer, places, self._recovering.is_stale)
             await self._reveal(peer, found, places, begun)
             shown = [place for place in places if not self._recovering.is_stale(place)]
+            if await self._recall(peer, shown):
+                found = await self._exchange.compare(peer, shown)
             joins = [(p, found.differing[p]) for p in shown if p in found.differing]
             for at in range(0, len(joins), JOINED_AT_ONCE):
                 some = joins[at : at + JOINED_AT_ONCE]
@@ -199,6 +206,19 @@ class SyncWorker:
             places = [place for place, _ in joins]
         if found.unknown:
             self._wanted.add(peer)
+
+    async def _recall(self, peer: NodeId, places: Iterable[Place]) -> bool:
+        """Where ballots may have been forgotten here, settle what the peer knows of; whether
+        there was such a place. Before rows are joined: those that are chosen now are among them."""
+        lost = {
+            place.partition
+            for place in places
+            if place.realm is not Realm.DATA and self._recovering.is_recovering(place)
+        }
+        for at in range(0, PARTITIONS, _RECALLED_AT_ONCE):
+            some = lost & set(range(at, at + _RECALLED_AT_ONCE))
+            await _together(self._registers.recall(peer, each) for each in sorted(some))
+        return bool(lost)
 
     async def _reveal(
         self, peer: NodeId, found: Comparison, places: Iterable[Place], begun: int

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from garage_lite.core.cluster.row_service import Question
-from garage_lite.core.errors import Recovering
+from garage_lite.core.errors import DamagedRow, Recovering
 from garage_lite.core.model.objects import Kind
 from garage_lite.core.model.rowkeys import object_prefix
 from garage_lite.core.table.digest import Place, Realm
@@ -189,5 +189,30 @@ def test_a_node_alone_and_one_of_copies_of_one_never_recover() -> None:
             assert await w[0].versions(PREFIX)
             await w.until(lambda: not recovering(w, 0))
             assert w.rows(0)
+
+    run(main())
+
+
+def test_a_node_whose_metadata_rots_gets_its_rows_from_its_peers() -> None:
+    async def main() -> None:
+        async with Syncing(3) as w:
+            await settle(w)
+            rows = [row for n in range(100) for row in version(f"k{n}", n)]
+            await written(w, rows[:100], rows[100:])
+            await settle(w)
+            await w.members[2].store.flush()
+            before = w.rows(2)
+            await w.stop(2)
+            files = w.members[2].files
+            rotten = [path for path in files.paths() if "/segment-" in path]
+            assert rotten
+            for path in rotten:
+                files.rot(path, files.file_size(path) // 10)
+            await w.start(2)
+            with pytest.raises(DamagedRow):
+                w.rows(2)
+            await w.until(lambda: recovering(w, 2))
+            await w.until(lambda: not recovering(w, 2))
+            assert {key: w.members[2].holds(key) for key in before} == before
 
     run(main())
