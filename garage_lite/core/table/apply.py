@@ -16,12 +16,10 @@ changes ride in the record of the row that causes them, so a crash can't part th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Final
+from dataclasses import replace
 
 from garage_lite.core.block.resync import deletion_rows
 from garage_lite.core.ids import BlockHash, BucketId, DataId
-from garage_lite.core.limits import BLOCK_DELETE_DELAY_MS
 from garage_lite.core.model import rowkeys
 from garage_lite.core.model.counters import Counters
 from garage_lite.core.model.objects import Floor, Kind, ObjectVersion, below_floor, survivors
@@ -31,80 +29,8 @@ from garage_lite.core.model.versions import BlockRef, Pending, PendingState
 from garage_lite.core.table.deciding import met_by_ballot
 from garage_lite.core.table.fences import fence_against
 from garage_lite.core.table.history import History
+from garage_lite.core.table.plan import Plan
 from garage_lite.core.table.schema import Change, Removal, Update, View, is_local, merge_rows
-
-CASCADE_DELAY_MS: Final = BLOCK_DELETE_DELAY_MS // 2
-"""How long the data of a version that was removed is left to those who read it at other nodes;
-those who read it at this one hold a lease."""
-FENCE_DELAY_MS: Final = 30_000
-"""How long whoever fenced something has to remove it."""
-TOMBSTONE_DELAY_MS: Final = 25 * 3_600_000
-"""A day, and longer than any message may live: after it no replica can bring an older row back."""
-
-
-@dataclass(slots=True)
-class _Plan:
-    """The record being put together; reads see it over the view."""
-
-    view: View
-    now_ms: int
-    alone: bool
-    rows: dict[bytes, bytes | None] = field(default_factory=dict)
-    counters: dict[BucketId, Counters] = field(default_factory=dict)
-    by_prefix: dict[bytes, list[bytes]] = field(default_factory=dict)
-    """Bloom prefix -> keys among `rows` that the changes themselves named."""
-
-    def put(self, key: bytes, value: bytes | None) -> None:
-        suffix = rowkeys.SUFFIX_BYTES.get(key[0])
-        if suffix:
-            self.by_prefix.setdefault(key[:-suffix], []).append(key)
-        self.rows[key] = value
-
-    def get(self, key: bytes) -> bytes | None:
-        return self.rows[key] if key in self.rows else self.view.get(key)
-
-    def siblings(
-        self, prefix: bytes, before: Sequence[tuple[bytes, bytes]]
-    ) -> list[tuple[bytes, bytes]]:
-        """The rows under a bloom prefix as they will be, ascending; `before`: as they are."""
-        rows = dict(before)
-        for key in self.by_prefix.get(prefix, ()):
-            value = self.rows[key]
-            if value is None:
-                rows.pop(key, None)
-            else:
-                rows[key] = value
-        return sorted(rows.items())
-
-    def count(self, bucket: BucketId, change: Counters) -> None:
-        before = self.counters.get(bucket)
-        if before is not None:
-            change = Counters(*map(sum, zip(before, change, strict=True)))
-        self.counters[bucket] = change
-
-    def cascade(self, bucket: BucketId, removed: bytes, kind: bytes, cause: bytes) -> None:
-        if self.alone and kind == CascadeKind.FENCE:
-            return
-        """`cause`: key of the row that went, or whose state says that the thing goes."""
-        due_us = 0
-        if not self.alone:
-            data = kind in (CascadeKind.DATA, CascadeKind.PARTS)
-            read = CASCADE_DELAY_MS if data and cause[0] == Table.OBJECT else 0
-            fence = FENCE_DELAY_MS if kind == CascadeKind.FENCE else 0
-            due_us = (self.now_ms + read + fence) * 1000
-        self.rows[rowkeys.cascade_row(bucket, removed, kind, due_us)] = cause
-
-    def end(self, key: bytes) -> None:
-        """The row only says "removed" from now on; where it could come back from no other
-        replica it goes."""
-        if self.alone:
-            self.rows[key] = None
-        else:
-            self.forget_later(key)
-
-    def forget_later(self, key: bytes) -> None:
-        due_us = (self.now_ms + TOMBSTONE_DELAY_MS) * 1000
-        self.rows[rowkeys.local_row(Table.TOMBSTONE, due_us.to_bytes(8, "big") + key)] = b"\x01"
 
 
 def plan_changes(
@@ -121,7 +47,7 @@ def plan_changes(
     A row that a fence here stands against is passed over, unless it is `decided` at a quorum.
     Raises StorageFailed if a row can't be read.
     """
-    plan = _Plan(view, now_ms, alone)
+    plan = Plan(view, now_ms, alone)
     before: dict[bytes, bytes | None] = {}
     objects: dict[bytes, History] = {}
     repeated: list[bytes] = []
@@ -151,7 +77,7 @@ def plan_changes(
     return list(plan.rows.items())
 
 
-def _is_fenced(plan: _Plan, change: Change) -> bool:
+def _is_fenced(plan: Plan, change: Change) -> bool:
     """Whether the row has to wait until the fence is decided (core/workers/pending.py)."""
     if isinstance(change, Removal):
         return False
@@ -159,7 +85,7 @@ def _is_fenced(plan: _Plan, change: Change) -> bool:
     return fence is PendingState.FENCED or fence is UploadState.FENCED
 
 
-def _old_object(plan: _Plan, objects: dict[bytes, History], key: bytes) -> bytes | None:
+def _old_object(plan: Plan, objects: dict[bytes, History], key: bytes) -> bytes | None:
     if key in plan.rows:
         return plan.rows[key]
     prefix = key[: -rowkeys.STAMP_BYTES]
@@ -170,7 +96,7 @@ def _old_object(plan: _Plan, objects: dict[bytes, History], key: bytes) -> bytes
 
 
 def _derive(
-    plan: _Plan,
+    plan: Plan,
     before: dict[bytes, bytes | None],
     objects: dict[bytes, History],
 ) -> None:
@@ -195,7 +121,7 @@ def _derive(
             _object_changed(plan, history, changed)
 
 
-def _object_changed(plan: _Plan, history: History, changed: Sequence[bytes]) -> None:
+def _object_changed(plan: Plan, history: History, changed: Sequence[bytes]) -> None:
     """Prune what a floor lets go, drop the data of what was removed, count the difference."""
     bucket = BucketId(history.prefix[2:34])
     changes = {key: _decoded(key, plan.rows[key]) for key in changed}
@@ -243,7 +169,7 @@ def _object_changed(plan: _Plan, history: History, changed: Sequence[bytes]) -> 
     )
 
 
-def _hidden(plan: _Plan, versions: list[ObjectVersion], alive: list[ObjectVersion]) -> set[Stamp]:
+def _hidden(plan: Plan, versions: list[ObjectVersion], alive: list[ObjectVersion]) -> set[Stamp]:
     """Versions that only such ones remove as may turn out void: they stay as they are until those
     are settled (core/workers/cascade.py)."""
     if plan.alone or not any(version.may_be_void for version in versions):
@@ -252,7 +178,7 @@ def _hidden(plan: _Plan, versions: list[ObjectVersion], alive: list[ObjectVersio
     return {version.stamp for version in sure} - {version.stamp for version in alive}
 
 
-def _object_repeated(plan: _Plan, key: bytes) -> None:
+def _object_repeated(plan: Plan, key: bytes) -> None:
     """Inline bytes that come once more with a version removed meanwhile don't stay."""
     value = plan.get(key)
     if value is None:
@@ -313,7 +239,7 @@ def _has_object(alive: list[ObjectVersion]) -> bool:
     return bool(alive) and alive[0].has_data
 
 
-def _forget_later(plan: _Plan, left: list[tuple[bytes, ObjectVersion]]) -> None:
+def _forget_later(plan: Plan, left: list[tuple[bytes, ObjectVersion]]) -> None:
     """Queue the rows that from now on only say "removed"."""
     alone = len(left) == 1
     for key, version in left:
@@ -322,7 +248,7 @@ def _forget_later(plan: _Plan, left: list[tuple[bytes, ObjectVersion]]) -> None:
             plan.forget_later(key)
 
 
-def _bury(plan: _Plan, history: History, before: set[bytes], after: set[bytes]) -> None:
+def _bury(plan: Plan, history: History, before: set[bytes], after: set[bytes]) -> None:
     for stale in history.stale:
         plan.rows[stale] = None
     for key in before - after:
@@ -331,7 +257,7 @@ def _bury(plan: _Plan, history: History, before: set[bytes], after: set[bytes]) 
         plan.rows[rowkeys.buried_row(key)] = b"\x01"
 
 
-def _drop_data(plan: _Plan, bucket: BucketId, version: ObjectVersion, key: bytes) -> None:
+def _drop_data(plan: Plan, bucket: BucketId, version: ObjectVersion, key: bytes) -> None:
     if version.kind is Kind.INLINE:
         plan.rows[rowkeys.inline_row(bucket, version.id)] = None
     elif version.kind is Kind.BLOCKS:
@@ -343,7 +269,7 @@ def _drop_data(plan: _Plan, bucket: BucketId, version: ObjectVersion, key: bytes
 # --- data and what it becomes part of
 
 
-def _with_its_data(plan: _Plan, key: bytes, version: ObjectVersion) -> ObjectVersion:
+def _with_its_data(plan: Plan, key: bytes, version: ObjectVersion) -> ObjectVersion:
     """A version that is new here ends the state in which its data could be given up; where that
     was given up before, the version is void."""
     bucket = BucketId(key[2:34])
@@ -358,7 +284,7 @@ def _with_its_data(plan: _Plan, key: bytes, version: ObjectVersion) -> ObjectVer
     return version
 
 
-def _done(plan: _Plan, bucket: BucketId, data: DataId, owner: bytes) -> bool:
+def _done(plan: Plan, bucket: BucketId, data: DataId, owner: bytes) -> bool:
     """Data became part of `owner` (an object's prefix, a part's row); False: it was given up."""
     row = rowkeys.pending_row(bucket, data)
     old = plan.get(row)
@@ -372,7 +298,7 @@ def _done(plan: _Plan, bucket: BucketId, data: DataId, owner: bytes) -> bool:
     return True
 
 
-def _completed(plan: _Plan, bucket: BucketId, key: bytes, version: ObjectVersion) -> bool:
+def _completed(plan: Plan, bucket: BucketId, key: bytes, version: ObjectVersion) -> bool:
     """An upload became a version, whose row has this key; False: it was aborted."""
     row = rowkeys.upload_row(bucket, rowkeys.object_name_of(key), stamp_of(key).id)
     old = plan.get(row)
@@ -388,7 +314,7 @@ def _completed(plan: _Plan, bucket: BucketId, key: bytes, version: ObjectVersion
     return state is not UploadState.REMOVED
 
 
-def _void(plan: _Plan, objects: dict[bytes, History], prefix: bytes, id_: bytes) -> None:
+def _void(plan: Plan, objects: dict[bytes, History], prefix: bytes, id_: bytes) -> None:
     """The version of this id has lost its data: it never had a quorum."""
     history = objects.setdefault(prefix, History(plan.view, prefix))
     for key, _ in plan.view.with_prefix(prefix):
@@ -398,7 +324,7 @@ def _void(plan: _Plan, objects: dict[bytes, History], prefix: bytes, id_: bytes)
 
 
 def _pending_changed(
-    plan: _Plan,
+    plan: Plan,
     objects: dict[bytes, History],
     key: bytes,
     old: bytes | None,
@@ -425,7 +351,7 @@ def _is_open(pending: Pending | None) -> bool:
     return pending is not None and pending.state < PendingState.DONE
 
 
-def _page_changed(plan: _Plan, key: bytes, new: bytes | None) -> None:
+def _page_changed(plan: Plan, key: bytes, new: bytes | None) -> None:
     if not new:
         plan.end(key)
     elif not plan.alone:
@@ -435,7 +361,7 @@ def _page_changed(plan: _Plan, key: bytes, new: bytes | None) -> None:
             plan.cascade(BucketId(key[2:34]), DataId(key[34:50]), CascadeKind.DATA, row)
 
 
-def _block_ref_changed(plan: _Plan, key: bytes, old: bytes | None, new: bytes | None) -> None:
+def _block_ref_changed(plan: Plan, key: bytes, old: bytes | None, new: bytes | None) -> None:
     """Queue the block where this was its last live reference."""
     was_live = old is not None and not BlockRef.decode(old).deleted
     deleted = new is None or BlockRef.decode(new).deleted
@@ -451,7 +377,7 @@ def _block_ref_changed(plan: _Plan, key: bytes, old: bytes | None, new: bytes | 
 
 
 def _upload_changed(
-    plan: _Plan,
+    plan: Plan,
     objects: dict[bytes, History],
     key: bytes,
     old: bytes | None,
@@ -477,7 +403,7 @@ def _upload_changed(
         plan.forget_later(key)
 
 
-def _part_changed(plan: _Plan, key: bytes, old: bytes | None, new: bytes | None) -> None:
+def _part_changed(plan: Plan, key: bytes, old: bytes | None, new: bytes | None) -> None:
     """Only the newest row of a part number stays; the data of the others goes."""
     bucket = BucketId(key[2:34])
     was = Part.decode(old) if old else None
@@ -509,7 +435,7 @@ def _part_changed(plan: _Plan, key: bytes, old: bytes | None, new: bytes | None)
             plan.count(bucket, Counters(parts=-1, part_bytes=-replaced.size))
 
 
-def _void_part(plan: _Plan, key: bytes) -> None:
+def _void_part(plan: Plan, key: bytes) -> None:
     old = plan.get(key)
     if old:
         plan.rows[key] = b""

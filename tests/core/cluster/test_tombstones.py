@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from garage_lite.core.model.rowkeys import Table
-from garage_lite.core.table.apply import TOMBSTONE_DELAY_MS
+from garage_lite.core.table.plan import TOMBSTONE_DELAY_MS
 from garage_lite.core.table.tombstones import DEAD_MS, RETRY_US, TURN_US
 from tests.core.cluster.syncing import Syncing, node_id
 from tests.core.cluster.test_table_sync import deletion, reference, version

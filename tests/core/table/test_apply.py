@@ -16,7 +16,7 @@ from garage_lite.core.model.objects import Floor, Kind, ObjectVersion, survivors
 from garage_lite.core.model.rowkeys import CascadeKind, Stamp, Table, stamp_of
 from garage_lite.core.model.uploads import Part, Upload, UploadState
 from garage_lite.core.model.versions import BlockRef, Pending, PendingState
-from garage_lite.core.table.apply import TOMBSTONE_DELAY_MS
+from garage_lite.core.table.plan import TOMBSTONE_DELAY_MS
 from garage_lite.core.table.schema import Change, Removal, Update
 from tests.core.table.views import DictView
 

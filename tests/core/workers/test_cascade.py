@@ -23,7 +23,7 @@ from garage_lite.core.model.versions import (
     encode_page,
     encode_part_list,
 )
-from garage_lite.core.table.apply import TOMBSTONE_DELAY_MS
+from garage_lite.core.table.plan import TOMBSTONE_DELAY_MS
 from garage_lite.core.table.schema import Change, Update
 from garage_lite.core.workers.cascade import CascadeWorker
 from garage_lite.core.workers.pending import LostDataWorker
