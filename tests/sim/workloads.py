@@ -379,7 +379,10 @@ WORKLOADS: Final[dict[str, Workload]] = {
     "beside blind": Workload(beside_blind, (linearizable,), trouble.ALL, look, seeds=220),
     "one silent": Workload(one_silent, (regular, prompt), (), nodes=(3,), seeds=240),
     "two layouts": Workload(two_layouts, (), (), spare=1, seeds=10),
-    "revocations": Workload(revocations, (), trouble.NETWORK, seeds=60),
+    "revocations": Workload(revocations, (), (*trouble.NETWORK, *trouble.MACHINES), seeds=60),
+    "revocations across layouts": Workload(
+        revocations, (), (*trouble.LAYOUTS * 3, *trouble.NETWORK), spare=2, seeds=20
+    ),
     "lost disks": Workload(
         registers, (linearizable,), (*trouble.ALL, *trouble.LOSSES * 3), look, nodes=(3,), seeds=160
     ),
