@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import gc
 import logging
-import os
 import platform
 import signal
 import socket
@@ -38,7 +37,13 @@ from garage_lite.core.wire.members import Mode
 from garage_lite.discovery import Discovery, PeerDirectory, directories
 from garage_lite.logs import gathering_handler
 from garage_lite.node import Node, World, running_node
-from garage_lite.system import SystemClock, SystemEntropy, pause, share_one_heap
+from garage_lite.system import (
+    SystemClock,
+    SystemEntropy,
+    pause,
+    share_one_heap,
+    usable_cores,
+)
 from garage_lite.web.admin.app import serve_admin
 from garage_lite.web.admin.cluster import FACT, told_to_peers
 from garage_lite.web.admin.context import AdminContext, NodeFacts, Space
@@ -86,7 +91,7 @@ def _tune() -> None:
     # Each socket read allocates this much before it knows how much has come: at asyncio's
     # 256 KiB, 100 uploads at once take 140 MB instead of 117.
     selector_events._SelectorTransport.max_size = RECEIVE_BYTES  # type: ignore[attr-defined]
-    cipher_in_threads(len(os.sched_getaffinity(0)) >= CORES_TO_SPARE)
+    cipher_in_threads(usable_cores() >= CORES_TO_SPARE)
 
 
 async def _serve(

@@ -1,9 +1,10 @@
-"""The machine's clock, sleep, randomness and memory. Nothing else reads or sets them."""
+"""The machine's clock, sleep, randomness, cores and memory. Nothing else reads or sets them."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import secrets
 import time
 from typing import Final
@@ -34,6 +35,11 @@ def minute_of_day(now_us: int) -> int:
     """The minute of the day, 0 to 1439, on the clocks of the place where the node is."""
     local = time.localtime(now_us // 1_000_000)
     return local.tm_hour * 60 + local.tm_min
+
+
+def usable_cores() -> int:
+    """How many of the machine's cores this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def pause(seconds: float) -> None:

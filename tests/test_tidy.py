@@ -64,7 +64,7 @@ WORLD: dict[str, tuple[str, ...]] = {
     "fcntl": ("core.disk.directory_lock", "core.disk.files"),
     "mmap": ("core.disk.files",),
     "multiprocessing": (),
-    "os": ("config", "core.disk.files", "cli", "__main__"),
+    "os": ("config", "core.disk.files", "cli", "__main__", "system"),
     "pathlib": ("config", "cli", "core.disk.directory_lock", "web"),
     "random": (),
     "secrets": ("system",),
