@@ -95,6 +95,10 @@ class Tables:
             cluster, layout, ballots, replica.durable, entropy, self.sure_stamp, self.catch_up
         )
         """What is decided by ballot."""
+        self.settings = SettingsLease(
+            replica, self.rows, self._quorum, layout, cluster, clock, entropy, self.catch_up
+        )
+        """Whether the rows that every node holds are all there is, here and now."""
         self._inline = ByteCache[bytes](_INLINE_BYTES)
         self._pull: Pull | None = None
 
@@ -102,10 +106,6 @@ class Tables:
         """`pull(node)` makes this node know the layout that `node` knows; asked for when a
         replica finds this node's one too old."""
         self._pull = pull
-        self.settings = SettingsLease(
-            replica, self.rows, self._quorum, layout, cluster, clock, entropy, self.catch_up
-        )
-        """Whether the rows that every node holds are all there is, here and now."""
 
     def now_ms(self) -> int:
         return self.clock.now_us() // 1000
@@ -397,6 +397,7 @@ class Tables:
     async def close(self) -> None:
         """Give up what is under way to slow nodes. Write down the newest stamp, so that a restart
         does not run ahead of the clock."""
+        await self.settings.stop()
         await self.registers.close()
         await self._quorum.close()
         newest = self._stamps.newest
@@ -407,7 +408,6 @@ class Tables:
 
 
 def _with_checks(checks: Sequence[Check], latest: View, guard: Guard | None) -> Guard:
-        await self.settings.stop()
     def both() -> None:
         check_all(checks, latest, alone=True)
         if guard is not None:
