@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
-from collections.abc import Callable, Coroutine
-from dataclasses import replace
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -14,9 +10,8 @@ from hypothesis import strategies as st
 
 from garage_lite.core.cluster.quorum_rows import WrittenLate
 from garage_lite.core.cluster.tables import Tables
-from garage_lite.core.disk.block_locks import BlockLeases
 from garage_lite.core.errors import DiskFull, NoSuchUpload, QuorumNotReached
-from garage_lite.core.ids import BlockHash, BucketId, DataId, VersionId
+from garage_lite.core.ids import BlockHash, DataId
 from garage_lite.core.limits import LINGERING_BYTES_MAX
 from garage_lite.core.model.buckets import Bucket
 from garage_lite.core.model.counters import Counters
@@ -29,71 +24,31 @@ from garage_lite.core.model.rowkeys import (
     counter_row,
     everywhere_row,
     in_bucket,
-    inline_row,
-    object_prefix,
     object_row,
     page_row,
     part_list_row,
-    stamp_of,
     upload_row,
 )
-from garage_lite.core.model.uploads import Completed, Upload, UploadState
-from garage_lite.core.model.versions import BlockRef
+from garage_lite.core.model.uploads import Upload, UploadState
 from garage_lite.core.quorum import Consistency
 from garage_lite.core.table.checks import Check, Rule
 from garage_lite.core.table.schema import Update
-from garage_lite.core.workers.cascade import CascadeWorker
 from tests.core.cluster.replicas import ROUND_TRIP, Replicas
+from tests.core.cluster.rows import (
+    BUCKET,
+    KEY,
+    PREFIX,
+    REF,
+    decoded,
+    ident,
+    inline,
+    removed,
+    simulated,
+    small,
+    stamp,
+    version,
+)
 from tests.sim.loop import run
-
-BUCKET = BucketId(b"\x42" * 32)
-KEY = b"photo.jpg"
-PREFIX = object_prefix(BUCKET, KEY)
-REF = BlockRef(BUCKET).encode()
-
-
-def ident(number: int) -> VersionId:
-    return VersionId(number.to_bytes(16, "big"))
-
-
-def stamp(number: int) -> Stamp:
-    return Stamp(1_700_000_000_000_000 + number, 0, ident(number))
-
-
-def version(
-    number: int, *, floor: Floor = Floor.ALL, kind: Kind = Kind.INLINE, key: bytes = KEY
-) -> Update:
-    made = ObjectVersion(stamp(number), kind, 0, size=3, etag=bytes(16), floor=floor)
-    return Update(object_row(object_prefix(BUCKET, key), made.stamp), made.encode())
-
-
-def removed(row: Update) -> Update:
-    gone = replace(ObjectVersion.decode(stamp_of(row.key), row.value), removed=True)
-    return Update(row.key, gone.encode())
-
-
-def decoded(rows: list[tuple[bytes, bytes]]) -> list[ObjectVersion]:
-    return [ObjectVersion.decode(stamp_of(key), value) for key, value in rows]
-
-
-def inline(number: int) -> Update:
-    return Update(inline_row(BUCKET, ident(number)), b"abc")
-
-
-def small(number: int) -> list[Update]:
-    return [version(number), inline(number)]
-
-
-def simulated(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Run a test in a simulated loop."""
-
-    def wrapped(**arguments: Any) -> None:
-        run(test(**arguments), seed=7)
-
-    wrapped.__name__ = test.__name__
-    wrapped.__doc__ = test.__doc__
-    wrapped.__signature__ = inspect.signature(test)  # type: ignore[attr-defined]
-    return wrapped
 
 
 async def listed(tables: Tables, table: Table = Table.OBJECT) -> dict[bytes, bytes]:
@@ -432,68 +387,6 @@ async def test_a_counter_is_the_highest_of_its_owners() -> None:
         await w.members[1].plant(*[version(1, key=b"other")])
         counted = await w[0].get(counter_row(BUCKET))
         assert counted is not None and Counters.decode(counted).objects == 2
-
-
-# --- what was given up
-
-
-def multipart(number: int, key: bytes = KEY) -> list[Update]:
-    """A completion as it comes to a replica."""
-    made = version(number, kind=Kind.MULTIPART, key=key)
-    done = Completed(b"e", 1, b"d", None, 1, stamp(number))
-    upload = Upload(UploadState.COMPLETED, 1, "GK", completed=done)
-    lists = Update(part_list_row(BUCKET, ident(number), end=1), b"list")
-    return [made, Update(upload_row(BUCKET, key, ident(number)), upload.encode()), lists]
-
-
-def aborted(number: int, state: UploadState) -> Update:
-    return Update(upload_row(BUCKET, KEY, ident(number)), Upload(state, 1, "GK").encode())
-
-
-@simulated
-async def test_a_completion_that_one_replica_took_beside_an_abort_is_not_seen() -> None:
-    async with Replicas(3) as w:
-        await w[0].write(small(1))
-        await asyncio.sleep(1)
-        await w.members[0].plant(*multipart(2))
-        for other in (1, 2):
-            await w.members[other].plant(aborted(2, UploadState.FENCED))
-        for reader in (0, 1, 2):
-            assert await w[reader].versions(PREFIX) == [tuple(version(1))]
-            assert await w[reader].get(inline(1).key) == b"abc"
-        await w[1].write([aborted(2, UploadState.REMOVED)])
-        await asyncio.sleep(1)
-        alive = survivors(decoded(await w[0].versions(PREFIX)))
-        assert [one.stamp for one in alive] == [stamp(1)]
-
-
-@simulated
-async def test_what_can_not_be_told_is_not_answered() -> None:
-    """One replica completed the upload, one fenced it, the third is away."""
-    async with Replicas(3) as w:
-        await w.members[0].plant(*multipart(2))
-        await w.members[1].plant(aborted(2, UploadState.FENCED))
-        w.cut(2)
-        with pytest.raises(QuorumNotReached):
-            await w[0].versions(PREFIX)
-        w.heal()
-        assert survivors(decoded(await w[0].versions(PREFIX)))[0].stamp == stamp(2)
-
-
-@simulated
-async def test_what_a_version_with_blocks_removes_stays_until_that_is_sure() -> None:
-    async with Replicas(3) as w:
-        await w[0].write(small(1))
-        big = version(2, kind=Kind.BLOCKS)
-        await w[0].write([big])
-        await asyncio.sleep(1)
-        assert all(m.holds(version(1).key) and m.holds(inline(1).key) for m in w.members)
-        assert survivors(decoded(await w[0].versions(PREFIX)))[0].stamp == stamp(2)
-        assert [number for number in range(3) if w[number].leads(PREFIX)] == w.holders(PREFIX)[:1]
-        worker = CascadeWorker(w[w.holders(PREFIX)[0]], BlockLeases())
-        await worker.work()
-        await asyncio.sleep(1)
-        assert not any(m.holds(version(1).key) or m.holds(inline(1).key) for m in w.members)
 
 
 # --- modes and layouts
