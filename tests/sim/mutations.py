@@ -108,11 +108,12 @@ def _not_asked(original: Any) -> Any:
     return read
 
 
-def _uncut(original: Any) -> Any:
-    def join(answers: Any, *, cut: bool = False) -> Any:
-        return original(answers)
+def _uncut(patching: MP) -> None:
+    def uncut(answers: Any, *, cut: bool = False) -> Any:
+        return reading.join(answers)
 
-    return join
+    patching.setattr("garage_lite.core.cluster.quorum_rows.join", uncut)
+    patching.setattr("garage_lite.core.cluster.tables._PAGE_ROWS", 3)
 
 
 async def _unrepaired(*_: object) -> dict[bytes, bytes]:
@@ -147,7 +148,7 @@ QUORUMS: Final = (
     Mutant(
         "ranges are not cut where an answer ends",
         MANY,
-        named("garage_lite.core.cluster.quorum_rows.join", _uncut(reading.join)),
+        _uncut,
     ),
     Mutant("acknowledged before durable", ONE_OBJECT, around(Replica, "apply", _undurable)),
     Mutant(
@@ -295,8 +296,8 @@ def _forgetful(self: Acceptor, notes: Any) -> Acceptor:
     return self
 
 
-def _none_undecided(slots: Any, rows: Any, merge: Any) -> tuple[None, list[Any]]:
-    return None, []
+def _none_undecided(slots: Any, rows: Any, merge: Any) -> tuple[None, None]:
+    return None, None
 
 
 def _by_the_clock(versions: Any, id_: Any) -> Stamp:
@@ -328,11 +329,6 @@ BALLOTS: Final = (
         "what is undecided is passed over",
         DECIDED,
         named("garage_lite.core.ballot.decided", _none_undecided),
-    ),
-    Mutant(
-        "readers pass over what is undecided",
-        DECIDED,
-        named("garage_lite.core.table.deciding.must_settle", lambda known: False),
     ),
     Mutant(
         "successors go by another clock",
@@ -384,7 +380,7 @@ KEEPING: Final = (
     Mutant(
         "nothing is pulled or pushed",
         ("sets at rest", "deduplicated at rest"),
-        named("garage_lite.core.table.digest.compare", _nothing_to_push(compare)),
+        named("garage_lite.core.cluster.row_exchange.compare", _nothing_to_push(compare)),
     ),
     Mutant(
         "an emptied node answers as if it knew",
