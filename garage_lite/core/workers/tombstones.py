@@ -15,7 +15,8 @@ from garage_lite.core.cluster.holdings import nodes_of
 from garage_lite.core.cluster.table_sync import TableSync
 from garage_lite.core.errors import Unavailable
 from garage_lite.core.ids import NodeId
-from garage_lite.core.model.rowkeys import STAMP_BYTES, Table, undecided_row
+from garage_lite.core.model.objects import ObjectVersion
+from garage_lite.core.model.rowkeys import STAMP_BYTES, Table, stamp_of, undecided_row
 from garage_lite.core.table.digest import place_of
 from garage_lite.core.table.schema import Change, Removal
 from garage_lite.core.table.tombstones import (
@@ -104,7 +105,16 @@ class TombstoneWorker:
         """The tombstone as it is; None where there is nothing left to forget."""
         key = row_of(todo)
         value = self._tables.durable().get(key)
-        return value if value is not None and says_only_removed(key, value) else None
+        if value is None or not says_only_removed(key, value) or self._is_shown(key, value):
+            return None
+        return value
+
+    def _is_shown(self, key: bytes, value: bytes) -> bool:
+        """Whether it is a delete marker above or below which there are versions by now: those who
+        list versions see it."""
+        if key[0] != Table.OBJECT or ObjectVersion.decode(stamp_of(key), value).removed:
+            return False
+        return len(self._tables.durable().with_prefix(key[:-STAMP_BYTES], 2)) > 1
 
     def _is_open(self, key: bytes) -> bool:
         """Whether older rows may still come to be, or acknowledged ones be missing here."""
