@@ -325,6 +325,8 @@ class Refused:
 
     above: Ballot = NEVER
     """The highest ballot that somebody promised to another."""
+    void: bool = False
+    """What was proposed never was and never will be chosen: a quorum has given it up."""
 
 
 Request = Prepare | Accept | Learn | Pause
@@ -356,15 +358,19 @@ def deciding(judge: Judge[T], next_ballot: Callable[[Ballot], Ballot], rules: Ru
     learnt: Chosen | None = None
     proposed: Ballot | None = None
     above, attempt = NEVER, 0
+    void: set[bytes] = set()
     while True:
         ballot = next_ballot(above)
         answer = yield Prepare(ballot, learnt)
         if isinstance(answer, Promises):
-            known = union(answer.promises, rules.merge)
+            known = _without(void, union(answer.promises, rules.merge))
             if known.undecided is not None:
                 answer = yield finishing(known, known.undecided, ballot, rules)
                 if isinstance(answer, Accepted):
                     learnt = finished(known.undecided, ballot)
+                    continue
+                if isinstance(answer, Refused) and answer.void:
+                    void.add(known.undecided.name)
                     continue
             else:
                 if proposed is not None and known.forgot >= proposed.clock:
@@ -387,6 +393,7 @@ def deciding(judge: Judge[T], next_ballot: Callable[[Ballot], Ballot], rules: Ru
 def settling(next_ballot: Callable[[Ballot], Ballot], rules: Rules) -> Steps[None]:
     """Finish what is undecided, or tell of what was chosen whoever lacks it; nothing else."""
     above, attempt = NEVER, 0
+    void = b""
     while True:
         ballot = next_ballot(above)
         answer = yield Prepare(ballot, None)
@@ -397,14 +404,26 @@ def settling(next_ballot: Callable[[Ballot], Ballot], rules: Rules) -> Steps[Non
                 if known.ended is not None or carry:
                     yield Learn(repeated(known, carry))
                 return
-            answer = yield finishing(known, known.undecided, ballot, rules)
+            is_void = void != b"" and known.undecided.name == void
+            end = NOTHING if is_void else known.undecided
+            answer = yield finishing(known, end, ballot, rules)
             if isinstance(answer, Accepted):
-                yield Learn(finished(known.undecided, ballot))
+                yield Learn(finished(end, ballot))
                 return
+            if isinstance(answer, Refused) and answer.void:
+                void = end.name
+                continue
         if isinstance(answer, Refused):
             above = max(above, answer.above)
         attempt += 1
         yield Pause(attempt)
+
+
+def _without(void: set[bytes], known: Known) -> Known:
+    """With nothing undecided where that is void."""
+    if known.undecided is None or known.undecided.name not in void:
+        return known
+    return replace(known, undecided=None)
 
 
 def finishing(known: Known, proposal: Proposal, ballot: Ballot, rules: Rules) -> Accept:

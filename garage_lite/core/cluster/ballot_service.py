@@ -40,7 +40,7 @@ from garage_lite.core.cluster.peers import Endpoints
 from garage_lite.core.cluster.row_service import Question, RowService, read_checks
 from garage_lite.core.cluster.rpc import Request
 from garage_lite.core.disk.replica import Replica
-from garage_lite.core.errors import ClockInsane, InvalidArgument
+from garage_lite.core.errors import ClockInsane, Fenced, InvalidArgument
 from garage_lite.core.hlc import too_far_ahead
 from garage_lite.core.ids import PARTITIONS
 from garage_lite.core.model.rowkeys import (
@@ -52,6 +52,7 @@ from garage_lite.core.model.rowkeys import (
 from garage_lite.core.ports import Clock
 from garage_lite.core.table.checks import Check, check_all
 from garage_lite.core.table.deciding import undecided_rows
+from garage_lite.core.table.fences import fence_against
 from garage_lite.core.table.naming import rows_of_name
 from garage_lite.core.table.reading import inline_rows
 from garage_lite.core.table.schema import Change, Removal, Update, is_local
@@ -133,7 +134,9 @@ class BallotService:
     async def accept(
         self, register: bytes, request: Accept, checks: Sequence[Check] = ()
     ) -> Ballot | None:
-        """Durably accepted (None), or the ballot promised to another. Raises as `prepare`."""
+        """Durably accepted (None), or the ballot promised to another. Raises as `prepare`, and
+        Fenced where what is proposed, by whomever, is being given up here: a replica that has
+        accepted it refuses to give it up, so of the two at most one finds a quorum."""
         changes: list[Change] = []
         refused: list[Ballot] = []
 
@@ -145,10 +148,13 @@ class BallotService:
                 refused.append(before.promised)
                 return
             check_all(checks, self._replica.latest, alone=False)
+            get = self._replica.latest.get
+            if any(fence_against(Update(*row), get) for row in request.proposal.rows):
+                raise Fenced
             changes.extend(_updates(request.carry))
             changes.extend(_remembered(register, before, after))
 
-        await self._apply(changes, guard)
+        await self._apply(changes, guard, decided=False)
         return refused[0] if refused else None
 
     async def learn(self, register: bytes, chosen: Chosen) -> None:
@@ -204,9 +210,13 @@ class BallotService:
         state = self.state(register)
         return None if state.undecided else state.promised
 
-    async def _apply(self, changes: Sequence[Change], guard: Callable[[], None]) -> None:
-        """`guard` fills `changes` at the moment they are applied."""
-        await self._replica.apply(changes, self._clock.now_us() // 1000, guard, False)
+    async def _apply(
+        self, changes: Sequence[Change], guard: Callable[[], None], *, decided: bool = True
+    ) -> None:
+        """`guard` fills `changes` at the moment they are applied. `decided`: what they say of
+        objects was chosen."""
+        now_ms = self._clock.now_us() // 1000
+        await self._replica.apply(changes, now_ms, guard, False, decided=decided)
 
     async def _promised(self, register: bytes, state: Acceptor, down_to: bytes) -> Promised:
         """What is durable now is at least what was there when the promise was made."""

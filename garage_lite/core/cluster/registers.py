@@ -55,6 +55,7 @@ from garage_lite.core.cluster.quorum_calls import DEADLINE_SECONDS, QuorumCalls,
 from garage_lite.core.cluster.quorum_rows import Stale
 from garage_lite.core.errors import (
     CallerError,
+    Fenced,
     NodeError,
     NotImplementedHere,
     QuorumNotReached,
@@ -425,11 +426,21 @@ class _Proposer:
         self.why = None if above else asked.error()
         for node in asked.failed_with(StaleLayout):
             raise self._unknown() if self._proposed else Stale(node)
+        if self._is_void(asked):
+            return Refused(self.above, void=True)
         if isinstance(self.why, CallerError):
             raise self._unknown() if self._proposed else self.why
         if self.why is not None and not isinstance(self.why, NodeError):
             raise self.why
         return Refused(max(above, default=NEVER))
+
+    def _is_void(self, asked: Round) -> bool:
+        """Whether so many hold a fence against what was proposed that it can't be chosen."""
+        fenced = asked.failed_with(Fenced)
+        return any(
+            len(one.nodes) - sum(node in fenced for node in one.nodes) < one.needed
+            for one in self.sets()
+        )
 
     def _unknown(self) -> Exception:
         return Unavailable("It is unknown whether this took effect. Look, then retry.")

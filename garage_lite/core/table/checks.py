@@ -2,19 +2,26 @@
 
 Each replica evaluates them on its own rows right before it applies the write, with nothing in
 between. One that refuses answers with the error and applies nothing; so of two writes that exclude
-each other at most one finds a quorum. A replica that has not met the row in question can't object.
+each other at most one finds a quorum. A replica that has not met the row in question can't object;
+what it has accepted of a ballot whose end it does not know it has met: it may be chosen already.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from garage_lite.core.errors import NoSuchBucket, NoSuchUpload, OperationAborted, Unavailable
-from garage_lite.core.ids import BucketId
+from garage_lite.core.ids import VERSION_ID_BYTES, BucketId
 from garage_lite.core.model.buckets import Bucket
-from garage_lite.core.model.rowkeys import SUFFIX_BYTES, Table, after_prefix
+from garage_lite.core.model.rowkeys import (
+    SUFFIX_BYTES,
+    Table,
+    after_prefix,
+    stamp_of,
+    undecided_row,
+)
 from garage_lite.core.model.uploads import Upload, UploadState
 from garage_lite.core.model.versions import Pending, PendingState
 from garage_lite.core.table.schema import View
@@ -43,6 +50,10 @@ class Rule(IntEnum):
     """There are no part lists under that prefix: the upload was not completed. NoSuchUpload."""
 
 
+_NOT_BECOME: Final = (Rule.NOT_DONE, Rule.NOT_COMPLETED, Rule.NOT_LISTED)
+"""That data or an upload has not become a version; their keys end with its id."""
+
+
 class Check(NamedTuple):
     rule: Rule
     key: bytes
@@ -60,6 +71,16 @@ def check_all(checks: Sequence[Check], view: View, *, alone: bool) -> None:
                 raise NoSuchUpload
         else:
             _check_row(check, view.get(check.key), alone)
+        if check.rule in _NOT_BECOME and not alone:
+            _check_undecided(check.key, view)
+
+
+def _check_undecided(key: bytes, view: View) -> None:
+    """Raises Unavailable while it is undecided whether the data or upload becomes a version."""
+    id_, start = key[-VERSION_ID_BYTES:], undecided_row(key[:_IN_BUCKET_BYTES])
+    for keys, _ in view.scan(start, after_prefix(start)):
+        if any(stamp_of(undecided).id == id_ for undecided in keys):
+            raise Unavailable("a conditional write of this is not decided yet")
 
 
 def _check_row(check: Check, row: bytes | None, alone: bool) -> None:
@@ -102,6 +123,8 @@ def _check_parts(check: Check, view: View) -> None:
                 raise OperationAborted
 
 
+_IN_BUCKET_BYTES: Final = 34
+"""Of a row's key: table, partition, bucket."""
 _PART_END_BYTES = SUFFIX_BYTES[Table.PART]
 _GIVEN_UP = (PendingState.FENCED, PendingState.REMOVED)
 
