@@ -27,20 +27,24 @@ Get = Callable[[bytes], bytes | None]
 
 
 def fence_against(row: Update, get: Get) -> PendingState | UploadState | None:
-    """FENCED or REMOVED (of data or of an upload) where a row that is new here would undo it."""
+    """FENCED or REMOVED (of data or of an upload) where a row that is new here would undo it, or
+    is void here: whoever takes it for alive must not believe that this replica does too."""
     table = row.key[0]
     bucket = BucketId(row.key[2:34])
     if table == Table.OBJECT:
         version = ObjectVersion.decode(stamp_of(row.key), row.value)
-        if version.void:
+        if version.void or version.kind not in (Kind.BLOCKS, Kind.MULTIPART):
             return None
-        if version.kind is Kind.BLOCKS and get(row.key) is None:
+        held = get(row.key)
+        if held is not None:
+            is_void = ObjectVersion.decode(version.stamp, held).void
+            return UploadState.REMOVED if is_void else None
+        if version.kind is Kind.BLOCKS:
             return _data(get(pending_row(bucket, DataId(version.id))))
-        if version.kind is Kind.MULTIPART and get(row.key) is None:
-            return _upload(get(upload_row(bucket, object_name_of(row.key), version.id)))
-    elif table == Table.PART and row.value and get(row.key) is None:
+        return _upload(get(upload_row(bucket, object_name_of(row.key), version.id)))
+    if table == Table.PART and row.value and not get(row.key):
         return _data(get(pending_row(bucket, Part.decode(row.value).data)))
-    elif table == Table.UPLOAD and Upload.decode(row.value).state is UploadState.COMPLETED:
+    if table == Table.UPLOAD and Upload.decode(row.value).state is UploadState.COMPLETED:
         return _upload(get(row.key))
     return None
 

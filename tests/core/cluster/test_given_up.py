@@ -7,8 +7,9 @@ import asyncio
 import pytest
 
 from garage_lite.core.cluster.ballot_service import ACCEPT
+from garage_lite.core.cluster.row_service import Flags
 from garage_lite.core.disk.block_locks import BlockLeases
-from garage_lite.core.errors import QuorumNotReached
+from garage_lite.core.errors import Fenced, QuorumNotReached
 from garage_lite.core.ids import DataId
 from garage_lite.core.model.objects import Kind, ObjectVersion, survivors
 from garage_lite.core.model.rowkeys import (
@@ -67,6 +68,22 @@ async def test_a_completion_that_one_replica_took_beside_an_abort_is_not_seen() 
         await asyncio.sleep(1)
         alive = survivors(decoded(await w[0].versions(PREFIX)))
         assert [one.stamp for one in alive] == [stamp(1)]
+
+
+@simulated
+async def test_a_reader_does_not_take_a_void_version_for_one_that_it_repaired() -> None:
+    """Between its questions and its repairs the others came to know what it has met, as void."""
+    async with Replicas(3) as w:
+        await w.members[0].plant(*multipart(2))
+        for other in (1, 2):
+            await w.members[other].plant(aborted(2, UploadState.REMOVED))
+            await w.members[other].plant(*multipart(2))
+        met = version(2, kind=Kind.MULTIPART)
+        assert w.members[0].holds(met.key) == met.value
+        for other in (1, 2):
+            with pytest.raises(Fenced):
+                await w[other].rows.write([met], (), Flags.MERGE | Flags.REPAIR)
+        assert survivors(decoded(await w[0].versions(PREFIX))) == []
 
 
 @simulated
