@@ -106,9 +106,11 @@ def test_what_is_removed_wins_every_merge(table: Table, data: st.DataObject) -> 
 
 def _object_update(draw: st.DrawFn) -> Update:
     """Several versions of one name, each of one kind for good, as a stamp has one writer."""
-    number = draw(st.integers(1, 3))
+    number = draw(st.integers(1, 4))
     stamp = Stamp(number, 0, VersionId(bytes([number]) * 16))
-    version = replace(draw(versions), stamp=stamp, kind=list(Kind)[number], replaces=None, meta=_NO)
+    version = replace(
+        draw(versions), stamp=stamp, kind=list(Kind)[number - 1], replaces=None, meta=_NO
+    )
     return Update(rowkeys.object_row(PREFIX, stamp), version.encode())
 
 
