@@ -28,6 +28,9 @@ HEDGE_SECONDS_MIN: Final = 0.02
 """A garbage collection or a sync of the disk is no reason to ask another node."""
 HEDGE_SECONDS_MAX: Final = 1.0
 HEDGE_ROUND_TRIPS: Final = 2.0
+OTHER_WAY_SECONDS_MIN: Final = 0.1
+"""A write has another way when a quorum has answered and not all as it should: that costs two
+phases, so a slow sync of the disk of who is still silent is no reason for it."""
 SUSPECT_SECONDS: Final = 10.0
 """A node that was late is asked last, unless it answers something: one read in so long tries it."""
 
@@ -157,7 +160,7 @@ class QuorumCalls:
             await waiting.decided(DEADLINE_SECONDS, heard=True)
             if asked.verdict() is Verdict.WAIT and asked.heard():
                 late = [node for node, task in tasks.items() if not task.done()]
-                await waiting.decided(self._patience(late))
+                await waiting.decided(max(self._patience(late), OTHER_WAY_SECONDS_MIN))
         finally:
             for node, task in tasks.items():
                 if not task.done():

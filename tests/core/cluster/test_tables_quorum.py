@@ -367,6 +367,22 @@ async def test_a_write_that_is_late_at_too_many_replicas_says_so() -> None:
 
 
 @simulated
+async def test_a_late_write_waits_for_a_silent_replica_no_longer_than_it_usually_takes() -> None:
+    async with Replicas(3) as w:
+        await w.members[1].plant(*small(9))
+        w.freeze(2)
+        with w.taken() as cost, pytest.raises(WrittenLate):
+            await w[0].write(small(5))
+        assert cost.round_trips == 3.0
+        w.round_trips = dict.fromkeys([(0, 1), (0, 2), (1, 2)], 0.001)
+        with w.taken() as cost, pytest.raises(WrittenLate):
+            await w[0].write(small(6))
+        assert 0.1 <= cost.seconds < 0.2
+        asyncio.get_running_loop().call_later(0.09, w.thaw, 2)
+        await w[0].write(small(7))  # on time at two, after all
+
+
+@simulated
 async def test_a_stamp_that_was_met_is_passed() -> None:
     async with Replicas(3) as w:
         ahead = Stamp(w[0].stamp() + 60_000_000, 0, ident(1))
