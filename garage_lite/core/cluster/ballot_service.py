@@ -21,7 +21,7 @@ something is proposed. Whatever comes from a peer is checked before it is used.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any, Final, NamedTuple
 
@@ -43,12 +43,16 @@ from garage_lite.core.disk.replica import Replica
 from garage_lite.core.errors import ClockInsane, Fenced, InvalidArgument
 from garage_lite.core.hlc import too_far_ahead
 from garage_lite.core.ids import PARTITIONS
+from garage_lite.core.model.objects import ObjectVersion
 from garage_lite.core.model.rowkeys import (
     KEY_END,
     Table,
     after_prefix,
     ballot_row,
+    stamp_of,
 )
+from garage_lite.core.model.uploads import UploadState
+from garage_lite.core.model.versions import PendingState
 from garage_lite.core.ports import Clock
 from garage_lite.core.table.checks import Check, check_all
 from garage_lite.core.table.deciding import undecided_rows
@@ -62,6 +66,7 @@ ACCEPT: Final = "ballot/accept"
 LEARN: Final = "ballot/learn"
 FORGET: Final = "ballot/forget"
 LEFT: Final = "ballot/left"
+_FENCED: Final = (PendingState.FENCED, UploadState.FENCED)
 LOOK_MAX: Final = 512
 """Registers that are looked at in one go."""
 
@@ -120,7 +125,7 @@ class BallotService:
             check_all(checks, self._replica.latest, alone=False)
             before = state = self.state(register)
             if learnt is not None:
-                changes.extend(_updates(learnt.rows))
+                changes.extend(self._standing(learnt.rows))
                 state = state.learn(learnt.ballot, learnt.names)
             promised = state.prepare(ballot)
             states.extend([promised] if promised is not None else [])
@@ -136,7 +141,8 @@ class BallotService:
     ) -> Ballot | None:
         """Durably accepted (None), or the ballot promised to another. Raises as `prepare`, and
         Fenced where what is proposed, by whomever, is being given up here: a replica that has
-        accepted it refuses to give it up, so of the two at most one finds a quorum."""
+        accepted it refuses to give it up, so of the two at most one finds a quorum. Refused too
+        where that is so of what it was decided on, until it is known how that ends."""
         changes: list[Change] = []
         refused: list[Ballot] = []
 
@@ -152,6 +158,10 @@ class BallotService:
             if any(fence_against(Update(*row), get) for row in request.proposal.rows):
                 raise Fenced
             changes.extend(_updates(request.carry))
+            if any(fence_against(Update(*row), get) for row in request.carry):
+                # What was removed is void here from now on: the next who asks is told so.
+                refused.append(before.promised)
+                return
             changes.extend(_remembered(register, before, after))
 
         await self._apply(changes, guard, decided=False)
@@ -163,7 +173,7 @@ class BallotService:
 
         def guard() -> None:
             before = self.state(register)
-            changes.extend(_updates(chosen.rows))
+            changes.extend(self._standing(chosen.rows))
             changes.extend(_remembered(register, before, before.learn(chosen.ballot, chosen.names)))
 
         await self._apply(changes, guard)
@@ -185,6 +195,15 @@ class BallotService:
             changes.append(Update(_floor_row(register), higher.encode()))
 
         await self._apply(changes, guard)
+
+    def _standing(self, rows: Rows) -> list[Change]:
+        """What is learnt, without versions beside it that may be given up yet."""
+        get = self._replica.latest.get
+        return [
+            change
+            for change in _updates(rows)
+            if _is_settled(change) or fence_against(change, get) not in _FENCED
+        ]
 
     def left_behind(self, start: bytes, end: bytes) -> set[bytes]:
         """Some registers (`LOOK_MAX`) of which something undecided is durable here, by a range of
@@ -323,8 +342,15 @@ def _remembered(register: bytes, before: Acceptor, after: Acceptor) -> list[Chan
     return changes
 
 
-def _updates(rows: Rows) -> Iterable[Change]:
+def _updates(rows: Rows) -> list[Update]:
     return [Update(key, value) for key, value in rows]
+
+
+def _is_settled(row: Update) -> bool:
+    """A version without it was not chosen, whatever it came with."""
+    if row.key[0] != Table.OBJECT:
+        return True
+    return ObjectVersion.decode(stamp_of(row.key), row.value).settled
 
 
 # --- on the wire

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from garage_lite.core.cluster.ballot_service import ACCEPT
 from garage_lite.core.cluster.row_service import Flags
 from garage_lite.core.disk.block_locks import BlockLeases
-from garage_lite.core.errors import Fenced, QuorumNotReached
+from garage_lite.core.errors import Fenced, PreconditionFailed, QuorumNotReached
 from garage_lite.core.ids import DataId
 from garage_lite.core.model.objects import Kind, ObjectVersion, survivors
 from garage_lite.core.model.rowkeys import (
@@ -117,8 +119,9 @@ async def test_what_a_version_with_blocks_removes_stays_until_that_is_sure() -> 
 
 async def accepted(w: Replicas, rows: list[Update], *nodes: int) -> None:
     """As a proposer that dies after some have accepted."""
-    name = rows[0].key[-STAMP_BYTES:]
-    sent = [name, [list(row) for row in rows], []]
+    version, *riders = rows
+    proposed = replace(decoded([(version.key, version.value)])[0], settled=True).encode()
+    sent = [version.key[-STAMP_BYTES:], [[version.key, proposed], *map(list, riders)], []]
     payload = [1, PREFIX, [w[0].stamp(), node_id(0)], sent, [], [], []]
     for node in nodes:
         assert await w.answer(0, node, ACCEPT, payload) == []
@@ -192,3 +195,44 @@ async def test_what_was_chosen_comes_to_a_replica_that_gave_it_up_alone() -> Non
         await w[0].registers.settle(PREFIX)
         await asyncio.sleep(1)
         assert all(m.holds(version(2, kind=Kind.MULTIPART).key) for m in w.members)
+
+
+@simulated
+async def test_what_is_being_given_up_refuses_no_conditional_write() -> None:
+    """Neither while it can still turn out void, nor where a replica has not heard that it is."""
+    async with Replicas(3) as w:
+        stale = version(2, kind=Kind.BLOCKS)
+        fence, _ = given_up(2, Rule.NOT_DONE)
+        await w.members[0].plant(stale)
+        for other in (1, 2):
+            await w.members[other].plant(fence)
+        later = decoded([(version(4).key, version(4).value)])[0]
+
+        def absent(alive: Sequence[ObjectVersion], placed: ObjectVersion) -> None:
+            if alive:
+                raise PreconditionFailed
+
+        judge = conditional(PREFIX, later, absent)
+        deciding = asyncio.create_task(w[0].registers.decide(PREFIX, judge))
+        await asyncio.sleep(3)
+        removed = Pending(PendingState.REMOVED, 1, node_id(0), b"b").encode()
+        for other in (1, 2):
+            await w.members[other].plant(Update(fence.key, removed))
+        placed = await deciding
+        assert isinstance(placed, ObjectVersion)
+        await asyncio.sleep(1)
+        assert survivors(decoded(await w[1].versions(PREFIX)))[0].stamp == placed.stamp
+
+
+@simulated
+async def test_settling_undoes_no_fence_for_what_was_not_chosen() -> None:
+    async with Replicas(3) as w:
+        stale = version(2, kind=Kind.BLOCKS)
+        fence, _ = given_up(2, Rule.NOT_DONE)
+        await w.members[0].plant(stale)
+        for other in (1, 2):
+            await w.members[other].plant(fence)
+        await w[0].registers.settle(PREFIX)
+        await asyncio.sleep(1)
+        assert [member.holds(stale.key) is None for member in w.members] == [False, True, True]
+        assert await w[0].versions(PREFIX) == []
