@@ -1,0 +1,17 @@
+"""Seeds that once found a fault, run again: what a run does with one may change with the product,
+so a test of its own holds each fault too."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.sim.simulation import simulate
+from tests.sim.workloads import WORKLOADS
+
+
+@pytest.mark.parametrize(
+    ("name", "seed"),
+    [pytest.param("uploads", 700006, id="a read answered with a completion that had failed")],
+)
+def test_what_a_seed_found_is_mended(name: str, seed: int) -> None:
+    simulate(WORKLOADS[name], seed)
