@@ -203,7 +203,7 @@ def _without(rule: Rule) -> Patch:
 
         return check
 
-    return around(checks, "_check", wrap)
+    return around(checks, "_check_row", wrap)
 
 
 ROWS: Final = (
