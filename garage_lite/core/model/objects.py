@@ -255,6 +255,28 @@ def survivors(versions: list[ObjectVersion]) -> list[ObjectVersion]:
     return alive
 
 
+class Newer:
+    """What the newer versions of a key say of the older ones: `survivors`, one row at a time."""
+
+    __slots__ = ("_all", "_null", "_replaced")
+
+    def __init__(self) -> None:
+        self._all = self._null = False
+        self._replaced: set[Stamp] = set()
+
+    def admit(self, version: ObjectVersion) -> bool:
+        """Whether the next older version survives; it is then counted among the newer."""
+        gone = version.removed or version.stamp in self._replaced
+        if version.void:
+            return False
+        alive = not (gone or self._all or (self._null and version.null))
+        self._all = self._all or version.floor is Floor.ALL
+        self._null = self._null or version.floor is Floor.NULL
+        if version.replaces:
+            self._replaced.add(version.replaces)
+        return alive
+
+
 def below_floor(versions: list[ObjectVersion]) -> list[ObjectVersion]:
     """Of the versions of one key, newest first, those whose rows a floor lets go at once.
 

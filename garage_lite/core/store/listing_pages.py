@@ -17,8 +17,8 @@ from typing import Final, NamedTuple
 import msgpack
 
 from garage_lite.core.errors import StorageFailed
-from garage_lite.core.model.objects import TAG, Floor, Kind, ObjectVersion
-from garage_lite.core.model.rowkeys import KEY_END, Stamp, object_row, stamp_of
+from garage_lite.core.model.objects import TAG, Kind, Newer, ObjectVersion
+from garage_lite.core.model.rowkeys import KEY_END, object_row, stamp_of
 from garage_lite.core.store.window import Window, first_at, past_stem
 
 _REMOVED: Final = 2
@@ -82,28 +82,6 @@ class VersionPage:
     entries: list[VersionEntry] = field(default_factory=list)
     prefixes: list[bytes] = field(default_factory=list)
     next: VersionMark | None = None
-
-
-class Newer:
-    """What the newer versions of a key say of the older ones: `survivors`, one row at a time."""
-
-    __slots__ = ("_all", "_null", "_replaced")
-
-    def __init__(self) -> None:
-        self._all = self._null = False
-        self._replaced: set[Stamp] = set()
-
-    def admit(self, version: ObjectVersion) -> bool:
-        """Whether the next older version survives; it is then counted among the newer."""
-        gone = version.removed or version.stamp in self._replaced
-        if version.void:
-            return False
-        alive = not (gone or self._all or (self._null and version.null))
-        self._all = self._all or version.floor is Floor.ALL
-        self._null = self._null or version.floor is Floor.NULL
-        if version.replaces:
-            self._replaced.add(version.replaces)
-        return alive
 
 
 class ObjectPageBuilder:
