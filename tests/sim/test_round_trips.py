@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 import pytest
 
 from garage_lite.core.errors import NoSuchKey
-from garage_lite.core.ids import BucketId
+from garage_lite.core.ids import BucketId, VersionId
 from garage_lite.core.model.buckets import Bucket
-from garage_lite.core.model.rowkeys import Table, everywhere_row
+from garage_lite.core.model.objects import Floor, Kind, ObjectVersion
+from garage_lite.core.model.rowkeys import (
+    Stamp,
+    Table,
+    everywhere_row,
+    object_prefix,
+    object_row,
+)
 from garage_lite.core.store.body import PutRequest
 from garage_lite.core.store.completion import CompleteRequest, PartClaim
 from garage_lite.core.store.copies import CopyRequest, Source
@@ -92,9 +100,38 @@ async def scenario(loop: SimLoop) -> dict[str, float]:
     many = [DeleteKey(b"key%d" % number) for number in range(1000)]
     await cost("delete 1000", lambda node: node.objects.delete_many(BUCKET, many))
     await cost("delete none", lambda node: node.objects.delete(BUCKET, b"never"))
+    await list_folders(far)
     for node in far.cluster.nodes:
         await node.stop()
     return far.costs
+
+
+async def list_folders(far: Far) -> None:
+    """A hundred common prefixes of many keys each."""
+    for folder in range(100):
+        await far.cluster.nodes[0].run(partial(write_folder, folder=folder))
+    await asyncio.sleep(2)
+    folders = [b"folder%03d/" % folder for folder in range(100)]
+    page = await far.cost(
+        "list folders",
+        lambda node: node.listing.objects(BUCKET.id, prefix=b"folder", delimiter=b"/"),
+    )
+    assert page.prefixes == folders
+    versions = await far.cost(
+        "list versions",
+        lambda node: node.listing.versions(BUCKET.id, prefix=b"folder", delimiter=b"/", limit=100),
+    )
+    assert versions.prefixes == folders
+
+
+async def write_folder(node: Node, folder: int) -> None:
+    rows = []
+    for number in range(50):
+        stamp = Stamp(node.tables.stamp(), 0, VersionId(number.to_bytes(16, "big")))
+        version = ObjectVersion(stamp, Kind.BLOCKS, 0, floor=Floor.ALL)
+        key = object_prefix(BUCKET.id, b"folder%03d/%04d" % (folder, number))
+        rows.append(Update(object_row(key, stamp), version.encode()))
+    await node.tables.write(rows, new=False)
 
 
 EXPECTED = {
@@ -113,6 +150,8 @@ EXPECTED = {
     "delete": 1.0,
     "delete 1000": 1.0,
     "delete none": 1.0,
+    "list folders": 1.0,
+    "list versions": 1.0,
 }
 
 

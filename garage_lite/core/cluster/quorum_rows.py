@@ -11,7 +11,15 @@ from typing import Any, Final, NoReturn
 
 from garage_lite.core.cluster.peers import Cluster
 from garage_lite.core.cluster.quorum_calls import DEADLINE_SECONDS, QuorumCalls, Round
-from garage_lite.core.cluster.row_service import READ, WRITE, Flags, Late, Question, RowService
+from garage_lite.core.cluster.row_service import (
+    READ,
+    WRITE,
+    Flags,
+    Late,
+    Question,
+    RowService,
+    read_gaps,
+)
 from garage_lite.core.errors import CallerError, Fenced, StaleLayout, StorageFailed
 from garage_lite.core.ids import NodeId
 from garage_lite.core.layout.lookup import Lookup, NodeSet
@@ -25,6 +33,8 @@ from garage_lite.core.table.schema import Change, Removal, Update
 _ROW_BYTES: Final = 32
 """What a row costs in a message besides its key and value, at most."""
 _REPAIR_BYTES_MAX: Final = TRANSACTION_BYTES_MAX // 2
+_CUT: Final = (Question.RANGE, Question.FOLD)
+"""The questions about ranges: their answers end somewhere."""
 _REPAIR: Final = Flags.MERGE | Flags.REPAIR
 _CARRIED_MAX: Final = 1000
 """Rows that come with a version: one, or the part lists of 10,000 parts."""
@@ -120,10 +130,17 @@ class QuorumRows:
     async def _read_at(self, node: NodeId, payload: list[Any]) -> Answer:
         reply = await self._cluster.call(node, READ, payload, timeout=DEADLINE_SECONDS)
         match reply.payload:
-            case [list() as flat, bytes() | None as reach, list() as undecided, list() as inline]:
-                rows = dict(zip(flat[::2], flat[1::2], strict=True))
+            case [
+                list() as flat,
+                bytes() | None as reach,
+                list() as undecided,
+                list() as inline,
+                list() as gaps,
+            ]:
+                keys = flat[::2]
+                rows = dict(zip(keys, flat[1::2], strict=True))
                 carried = tuple((key, value) for key, value in inline)
-                return Answer(rows, reach, tuple(undecided), carried)
+                return Answer(rows, reach, tuple(undecided), carried, read_gaps(gaps, keys))
         raise StorageFailed("a peer answered a read with what is no answer")
 
     async def read(
@@ -138,7 +155,7 @@ class QuorumRows:
         the answers does. Raises as `ask`."""
         answers = await self.ask(lookup, readers, question, *arguments)
         while True:
-            joined = join(answers, cut=question is Question.RANGE)
+            joined = join(answers, cut=question in _CUT)
             if not joined.lacking:
                 return joined
             try:

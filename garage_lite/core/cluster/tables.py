@@ -35,6 +35,7 @@ from garage_lite.core.model.rowkeys import (
 )
 from garage_lite.core.ports import Clock, Entropy
 from garage_lite.core.table.checks import Check, check_all
+from garage_lite.core.table.folding import Fold, Run, runs_of
 from garage_lite.core.table.history import rows_that_decide
 from garage_lite.core.table.reading import Joined, highest_counters
 from garage_lite.core.table.schema import (
@@ -324,14 +325,22 @@ class Tables:
 
     async def _page(self, start: bytes, end: bytes) -> tuple[list[Row], bytes | None]:
         """The rows from `start` on, and where to read on."""
-        tries = 0
-        while True:
-            joined = await self._read(start, Question.RANGE, start, end, _PAGE_ROWS)
-            if not joined.undecided:
-                break
-            tries = await self._settle({row[:-STAMP_BYTES] for row in joined.undecided}, tries)
+        joined = await self._settled(start, Question.RANGE, start, end, _PAGE_ROWS)
         rows = sorted(joined.rows.items())
         return rows, None if joined.reach is None else joined.reach + b"\x00"
+
+    async def folded(self, start: bytes, end: bytes, fold: Fold, most: int) -> list[Run]:
+        """Rows of objects of one bucket from `start` on, in one page of at most so many of each
+        replica, without most of what is in common prefixes. Not of a node alone."""
+        most = min(most, _PAGE_ROWS)
+        joined = await self._settled(start, Question.FOLD, start, end, fold, most)
+        return runs_of(joined, start, end)
+
+    async def _settled(self, at: bytes, question: Question, *arguments: Any) -> Joined[NodeId]:
+        tries = 0
+        while (joined := await self._read(at, question, *arguments)).undecided:
+            tries = await self._settle({row[:-STAMP_BYTES] for row in joined.undecided}, tries)
+        return joined
 
     async def _settle(self, registers: Iterable[bytes], tries: int) -> int:
         """Finish what a read met undecided, for the read to begin again; returns how often."""

@@ -1,7 +1,7 @@
 """ListObjects and ListObjectVersions: read rows in order until a page is built.
 
 Reads what is durable. Knows when to read on and when to seek; what a page holds is decided in
-`listing_pages.py`.
+`listing_pages.py`. In a cluster the replicas leave out most of what folds into common prefixes.
 """
 
 from __future__ import annotations
@@ -28,10 +28,13 @@ from garage_lite.core.store.listing_pages import (
 )
 from garage_lite.core.store.versions import decoded
 from garage_lite.core.store.window import Window
+from garage_lite.core.table.folding import Fold, Run
 
 _READ_ON_BATCHES: Final = 3
 """Batches of rows that don't matter which are read before seeking: a seek costs about as much
 as reading a few."""
+_SPARE_ROWS: Final = 100
+"""Rows asked of the replicas beyond the items of a page: some don't count."""
 _YIELD_ROWS: Final = 256
 """Rows between two turns of the event loop: under a millisecond of work."""
 
@@ -41,6 +44,11 @@ class Rows(Protocol):
     passed over much, and others should run."""
 
     def scan(self, start: bytes, end: bytes) -> AsyncIterator[tuple[list[bytes], list[bytes]]]: ...
+
+    async def folded(self, start: bytes, end: bytes, fold: Fold, most: int) -> list[Run]: ...
+
+    @property
+    def alone(self) -> bool: ...
 
     async def versions(
         self, prefix: bytes, named: Iterable[bytes] | None = None
@@ -77,7 +85,7 @@ class Listing:
         """
         window = Window(Table.OBJECT, bucket, prefix, delimiter, STAMP_BYTES)
         builder = ObjectPageBuilder(window, after, inclusive, limit)
-        await self._fill(builder, window.end)
+        await self._fill(builder, window.end, Fold(len(prefix), delimiter, False), limit)
         return builder.page
 
     async def versions(
@@ -99,7 +107,7 @@ class Listing:
         window = Window(Table.OBJECT, bucket, prefix, delimiter, STAMP_BYTES)
         begun = await self._up_to(object_prefix(bucket, key_marker), version_marker)
         builder = VersionPageBuilder(window, key_marker, limit, begun)
-        await self._fill(builder, window.end)
+        await self._fill(builder, window.end, Fold(len(prefix), delimiter, True), limit)
         return builder.page
 
     async def _up_to(self, prefix: bytes, marker: str | None) -> list[ObjectVersion] | None:
@@ -119,7 +127,22 @@ class Listing:
             begun.append(ObjectVersion(stamp, Kind.DELETE_MARKER, 0, null=False, removed=True))
         return begun
 
-    async def _fill(self, builder: _Builder, end: bytes) -> None:
+    async def _fill(self, builder: _Builder, end: bytes, fold: Fold, limit: int) -> None:
+        if fold.delimiter and not self._rows.alone:
+            await self._fill_folded(builder, end, fold, limit + _SPARE_ROWS)
+        else:
+            await self._fill_here(builder, end)
+
+    async def _fill_folded(self, builder: _Builder, end: bytes, fold: Fold, most: int) -> None:
+        at = builder.resume
+        while not builder.done and at < end:
+            for run in await self._rows.folded(at, end, fold, most):
+                if at < run.first:
+                    break
+                builder.feed(run.keys, run.values)
+                at = max(run.past, builder.resume)
+
+    async def _fill_here(self, builder: _Builder, end: bytes) -> None:
         rows = 0
         seek = not builder.done
         while seek and builder.resume < end:

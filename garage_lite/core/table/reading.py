@@ -7,7 +7,8 @@ to hold less of it, is named with what it lacks, for the read to repair.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Generic, NamedTuple, TypeVar
 
@@ -28,6 +29,18 @@ from garage_lite.core.table.schema import Update, merge_rows
 Name = TypeVar("Name")
 
 
+class Gap(NamedTuple):
+    """Rows that an answer about a range leaves out."""
+
+    after: bytes
+    """The key of a row; those after it are meant"""
+    common: int
+    """which start with as many of its bytes."""
+
+    def holds(self, key: bytes) -> bool:
+        return key > self.after and key[: self.common] == self.after[: self.common]
+
+
 class Answer(NamedTuple):
     """What one replica answers."""
 
@@ -38,10 +51,12 @@ class Answer(NamedTuple):
     """Keys of object rows that it has accepted in a ballot and knows no end of."""
     inline: tuple[tuple[bytes, bytes], ...] = ()
     """Inline rows of versions among the rows: as many as it was asked for."""
+    gaps: tuple[Gap, ...] = ()
+    """What it leaves out of the range, ascending: no two with the same start in common."""
 
     def says_as(self, other: Answer) -> bool:
         """Inline bytes never differ, so they don't count."""
-        return self[:3] == other[:3]
+        return self[:3] == other[:3] and self.gaps == other.gaps
 
 
 class Joined(NamedTuple, Generic[Name]):
@@ -55,6 +70,8 @@ class Joined(NamedTuple, Generic[Name]):
     """Keys of object rows that may be chosen and are not here, up to the reach."""
     inline: Mapping[bytes, bytes] = MappingProxyType({})
     """What came of inline rows."""
+    gaps: tuple[Gap, ...] = ()
+    """What any of the answers left out, up to the reach, ascending; no row is in one of them."""
 
 
 def join(answers: Mapping[Name, Answer], *, cut: bool = False) -> Joined[Name]:
@@ -63,21 +80,41 @@ def join(answers: Mapping[Name, Answer], *, cut: bool = False) -> Joined[Name]:
     first, *others = answers.values()
     inline = dict(row for answer in answers.values() for row in answer.inline)
     if all(other.says_as(first) for other in others):
+        rows = _explained(dict(first.rows))
         undecided = _undecided((first,), first.rows, None)
-        return Joined(_explained(dict(first.rows)), first.reach, {}, undecided, inline)
+        undecided = frozenset(key for key in undecided if not _in_gap(key, first.gaps))
+        return Joined(rows, first.reach, {}, undecided, inline, first.gaps)
     reaches = [answer.reach for answer in answers.values() if answer.reach is not None]
     least = min(reaches, default=None)
+    gaps = _gaps(answers.values(), least)
     joined: dict[bytes, bytes] = {}
     for answer in answers.values():
         for key, value in answer.rows.items():
-            if cut and least is not None and key > least:
+            if cut and ((least is not None and key > least) or _in_gap(key, gaps)):
                 continue
             joined[key] = merge_rows(key, joined.get(key), value)
     undecided = _undecided(answers.values(), joined, least if cut else None)
+    undecided = frozenset(key for key in undecided if not _in_gap(key, gaps))
     _explained(joined)
     lacking = {name: _lacks(answer, joined) for name, answer in answers.items()}
     lacking = {name: rows for name, rows in lacking.items() if rows}
-    return Joined(joined, least, lacking, undecided, inline)
+    return Joined(joined, least, lacking, undecided, inline, gaps)
+
+
+def _gaps(answers: Iterable[Answer], least: bytes | None) -> tuple[Gap, ...]:
+    """What any of them left out, up to the reach."""
+    widest: dict[bytes, Gap] = {}
+    for answer in answers:
+        for gap in answer.gaps:
+            start = gap.after[: gap.common]
+            if least is None or gap.after <= least:
+                widest[start] = min(gap, widest.get(start, gap))
+    return tuple(sorted(widest.values()))
+
+
+def _in_gap(key: bytes, gaps: Sequence[Gap]) -> bool:
+    before = bisect_left(gaps, (key,))
+    return before > 0 and gaps[before - 1].holds(key)
 
 
 def _undecided(

@@ -38,6 +38,7 @@ from garage_lite.core.wire.outbox import NORMAL
 from tests.sim.files import SimFiles
 from tests.sim.loop import SimClock, SimEntropy
 
+_PAGED: Final = (Question.RANGE, Question.FOLD)
 ROUND_TRIP: Final = 0.2
 """Seconds between any two nodes, unless told otherwise."""
 
@@ -122,9 +123,7 @@ class Member:
         copies = self._world.copies
         here = node_id(self.number)
         self.layout = ClusterLayout(self.replica, self.clock, here, Parameters(copies), mode)
-        self.cluster = cluster = Cluster(
-            here, self.endpoints, SlowPeers(self._world, self.number)
-        )
+        self.cluster = cluster = Cluster(here, self.endpoints, SlowPeers(self._world, self.number))
         self.tables = Tables(self.replica, self.layout, cluster, self.clock, entropy)
 
         async def pull(node: NodeId) -> None:
@@ -263,7 +262,7 @@ class Replicas:
             await self._frozen[number].wait()
 
     async def answer(self, source: int, target: int, endpoint: str, payload: Any) -> Any:
-        if self.page_rows is not None and endpoint == READ and payload[1] == Question.RANGE:
+        if self.page_rows is not None and endpoint == READ and payload[1] in _PAGED:
             payload[-1] = self.page_rows
         request = Request(node_id(source), payload)
         try:

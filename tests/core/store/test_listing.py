@@ -22,6 +22,7 @@ from garage_lite.core.model.objects import (
 from garage_lite.core.model.rowkeys import Stamp, object_prefix, object_row
 from garage_lite.core.store.listing import Listing
 from garage_lite.core.store.listing_pages import ListEntry
+from garage_lite.core.table.folding import Fold, Run
 
 BUCKET = BucketId(b"\xff" * 32)
 NEIGHBOURS = (BucketId(b"\xff" * 31 + b"\xfe"), BucketId(b"\x00" * 32))
@@ -35,6 +36,7 @@ class SortedRows:
     batch: int = 32
     scans: int = 0
     rows_read: int = 0
+    alone: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
         self.rows.sort()
@@ -53,6 +55,9 @@ class SortedRows:
             if self.batch % 3 == 0:
                 yield [], []
             yield [key for key, _ in rows], [value for _, value in rows]
+
+    async def folded(self, start: bytes, end: bytes, fold: Fold, most: int) -> list[Run]:
+        raise AssertionError("there are no other replicas")
 
     async def versions(
         self, prefix: bytes, named: Iterable[bytes] | None = None
