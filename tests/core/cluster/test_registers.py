@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from garage_lite.core.ballot import NOTHING, Acceptor, Ballot, Proposal, Rows
+from garage_lite.core.cluster import row_service
 from garage_lite.core.cluster.ballot_service import ACCEPT, LEARN, PREPARE
 from garage_lite.core.cluster.peers import Endpoints
-from garage_lite.core.cluster.row_service import Flags
+from garage_lite.core.cluster.row_service import Flags, Question
 from garage_lite.core.errors import (
     CallerError,
     InvalidArgument,
@@ -209,6 +211,31 @@ def test_a_reader_and_a_listing_settle_what_is_undecided_before_they_answer() ->
 
     run_on(test)
     run_on(listing)
+
+
+def test_a_range_misses_nothing_that_is_learnt_while_it_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def test(w: Replicas) -> None:
+        await leave_undecided(w, 7, 0, 1, 2)
+        row = accepted_at(w, 7)[1].rows[0][0]
+        start = in_bucket(Table.OBJECT, BUCKET)
+        many = [object_row(object_prefix(BUCKET, b"z%03d" % n), made(n).stamp) for n in range(600)]
+        value = made(1).encode()
+        await w.members[0].plant(*(Update(key, value) for key in many))
+        monkeypatch.setattr(row_service, "asyncio", SimpleNamespace(sleep=lambda _: turn(1.0)))
+        reading = asyncio.create_task(
+            w[0].rows.read(Question.RANGE, start, start + b"\xff", len(many) * 2)
+        )
+        await turn(0.1)
+        assert not reading.done()
+        await w[1].registers.settle(PREFIX)
+        answer = await reading
+        assert w.members[0].holds(row) is not None
+        assert row in answer.rows or row in answer.undecided
+
+    turn = asyncio.sleep
+    run_on(test)
 
 
 def test_what_is_left_behind_is_settled_for_all() -> None:
