@@ -8,9 +8,10 @@ Whatever comes from a peer is checked before it is used.
                 -> [[row key, newest row key], ...]       the object rows that came late; see `Late`
     rows/read:  [layout version, question, argument, ...]
                 -> [[key, value, ...], reach | nil, [undecided row key, ...],
-                    [[inline row key, bytes], ...]]
+                    [[inline row key, bytes], ...], [[row, bytes in common], ...]]
       GET       [key, ...]
       RANGE     start, end, rows at most      rows of start <= key < end
+      FOLD      start, end, fold, rows at most    a range with gaps, see core/table/folding.py
       PREFIX    prefix                        see `View.with_prefix`; meant for few
       VERSIONS  prefix, [key, ...] | nil, down to, inline?    see `rows_that_decide`
 """
@@ -28,7 +29,13 @@ from garage_lite.core.cluster.cluster_layout import ClusterLayout
 from garage_lite.core.cluster.peers import Endpoints
 from garage_lite.core.cluster.rpc import Request
 from garage_lite.core.disk.replica import Replica
-from garage_lite.core.errors import Fenced, InvalidArgument, Recovering, StaleLayout
+from garage_lite.core.errors import (
+    Fenced,
+    InvalidArgument,
+    Recovering,
+    StaleLayout,
+    StorageFailed,
+)
 from garage_lite.core.hlc import too_far_ahead
 from garage_lite.core.ids import BucketId
 from garage_lite.core.limits import ROWS_ANSWER_BYTES_MAX
@@ -37,12 +44,15 @@ from garage_lite.core.model.rowkeys import STAMP_BYTES, Table, inline_row, stamp
 from garage_lite.core.ports import Clock
 from garage_lite.core.table.checks import Check, Rule, check_all
 from garage_lite.core.table.fences import fence_against
+from garage_lite.core.table.folding import Fold, FoldedRows
 from garage_lite.core.table.history import history_for
-from garage_lite.core.table.reading import Answer
+from garage_lite.core.table.reading import Answer, Gap
 from garage_lite.core.table.schema import Change, Removal, Update, is_local
 
 WRITE: Final = "rows/write"
 READ: Final = "rows/read"
+_READ_ON_BATCHES: Final = 3
+"""Batches of rows that are left out which are read before seeking: a seek costs as much."""
 _TURN_ROWS: Final = 256
 """Rows read before others get a turn of the event loop."""
 
@@ -63,6 +73,7 @@ class Question(IntEnum):
     RANGE = 1
     PREFIX = 2
     VERSIONS = 3
+    FOLD = 4
 
 
 class Late(NamedTuple):
@@ -189,6 +200,8 @@ class RowService:
                 return self._get(_keys(keys))
             case Question.RANGE, [bytes() as start, bytes() as end, int() as most]:
                 return await self._range(start, end, most)
+            case Question.FOLD, [bytes() as start, bytes() as end, fold, int() as most]:
+                return await self._folded(start, end, _read_fold(fold), most)
             case Question.PREFIX, [bytes() as prefix]:
                 return Answer(dict(self._replica.durable.with_prefix(self.readable(prefix))), None)
             case Question.VERSIONS, [
@@ -233,6 +246,32 @@ class RowService:
                 await asyncio.sleep(0)
         return Answer(rows, None, undecided)
 
+    async def _folded(self, start: bytes, end: bytes, fold: Fold, most: int) -> Answer:
+        if self.readable(start)[0] != Table.OBJECT:
+            raise InvalidArgument("a peer asked to fold what has no names")
+        # First, so that what is chosen while the rows are read is among these or those.
+        undecided = self._undecided(start, end)
+        folded = FoldedRows(fold, start, most)
+        seek = True
+        while seek and folded.resume < end:
+            seek = False
+            idle = turn = 0
+            for keys, values in self._replica.durable.scan(folded.resume, end):
+                if keys and keys[-1] < folded.resume:
+                    idle += 1
+                    seek = idle == _READ_ON_BATCHES
+                else:
+                    idle = 0
+                    folded.feed(keys, values)
+                if folded.done or seek:
+                    break
+                turn += len(keys) or _TURN_ROWS
+                if turn >= _TURN_ROWS:
+                    turn = 0
+                    await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        return folded.answer(undecided)
+
     def _versions(
         self, prefix: bytes, named: list[bytes] | None, down_to: bytes, inline: bool
     ) -> Answer:
@@ -268,7 +307,8 @@ class RowService:
                 self.refuse_stale(version)
                 answer = await self.read(Question(question), *arguments)
                 flat = list(chain.from_iterable(answer.rows.items()))
-                return [flat, answer.reach, answer.undecided, answer.inline]
+                gaps = _sent_gaps(answer)
+                return [flat, answer.reach, answer.undecided, answer.inline, gaps]
         raise InvalidArgument("a peer asked what is no question")
 
 
@@ -311,6 +351,31 @@ def read_checks(sent: list[Any]) -> list[Check]:
 
 
 _RULES: Final = frozenset(Rule)
+
+
+def _read_fold(sent: Any) -> Fold:
+    match sent:
+        case [int() as prefix_bytes, bytes() as delimiter, bool() as versions] if delimiter:
+            return Fold(prefix_bytes, delimiter, versions)
+    raise InvalidArgument("a peer asked to fold by nothing")
+
+
+def _sent_gaps(answer: Answer) -> list[tuple[int, int]]:
+    """Each by the place of its row among the rows."""
+    places = {key: place for place, key in enumerate(answer.rows)} if answer.gaps else {}
+    return [(places[gap.after], gap.common) for gap in answer.gaps]
+
+
+def read_gaps(sent: list[Any], keys: Sequence[bytes]) -> tuple[Gap, ...]:
+    """Gaps as they come from a peer with these rows. Raises StorageFailed."""
+    found: list[Gap] = []
+    for one in sent:
+        match one:
+            case [int() as place, int() as common] if 0 <= place < len(keys) and common > 0:
+                found.append(Gap(keys[place], common))
+            case _:
+                raise StorageFailed("a peer left out what it does not name")
+    return tuple(found)
 
 
 def _keys(sent: list[Any]) -> list[bytes]:
