@@ -130,6 +130,7 @@ def test_a_disk_is_replaced(cluster: ProcessCluster) -> None:
     (hurt.directory / "data").mkdir()
     (hurt.directory / "data" / MARKER_NAME).touch()
     hurt.start()
+    cluster.until(lambda: first.connections() == len(cluster.nodes) - 1)
     first.cli("repair", "--yes", "blocks", "--node", hurt.id()[:8])
     cluster.until(lambda: blocks_on(hurt) == held, MOVED_SECONDS)
     check_objects(cluster, hurt)

@@ -124,11 +124,12 @@ def test_the_bloom_filters_leave_out_what_varies_under_one_name() -> None:
         rowkeys.part_list_row(BUCKET, VERSION, end=1): rowkeys.part_lists_prefix(BUCKET, VERSION),
         rowkeys.block_ref_row(block, DATA): rowkeys.block_refs_prefix(block),
     }
-    prefixes |= {
-        rowkeys.buried_row(row): rowkeys.buried_row(prefix)
-        for row, prefix in prefixes.items()
-        if row[0] == Table.OBJECT
-    }
+    for beside in (rowkeys.buried_row, rowkeys.undecided_row):
+        prefixes |= {
+            beside(row): beside(prefix)
+            for row, prefix in prefixes.items()
+            if row[0] == Table.OBJECT
+        }
     assert {row[0] for row in prefixes} == set(SUFFIX_BYTES)
     for row, prefix in prefixes.items():
         assert row[: -SUFFIX_BYTES[row[0]]] == prefix
