@@ -15,8 +15,6 @@ from tests.sim.simulation import Violation, simulate
 from tests.sim.workloads import WORKLOADS
 
 SEEDS = int(os.environ.get("CLUSTER_SEEDS", "0"))
-OPEN = {"uploads at rest": "a fenced replica does not take a completed upload from the others"}
-"""Workloads that find what is not mended yet, and what."""
 CHUNK = 20
 """Seeds a test: enough that starting a test costs little, few enough to share among workers."""
 
@@ -28,14 +26,10 @@ def chunks() -> Iterator[tuple[str, range]]:
             yield name, range(start, min(start + CHUNK, count))
 
 
-def marks(name: str) -> list[pytest.MarkDecorator]:
-    return [pytest.mark.xfail(reason=OPEN[name], strict=False)] if name in OPEN else []
-
-
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("name", "seeds"),
-    [pytest.param(*c, id=f"{c[0]} {c[1].start}", marks=marks(c[0])) for c in chunks()],
+    [pytest.param(*c, id=f"{c[0]} {c[1].start}") for c in chunks()],
 )
 def test_seeds(name: str, seeds: range) -> None:
     for seed in seeds:

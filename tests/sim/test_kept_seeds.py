@@ -15,3 +15,16 @@ from tests.sim.workloads import WORKLOADS
 )
 def test_what_a_seed_found_is_mended(name: str, seed: int) -> None:
     simulate(WORKLOADS[name], seed)
+
+
+@pytest.mark.parametrize(
+    ("name", "seed"),
+    [
+        pytest.param("uploads", 3000044, id="a read passes over what a void version hid"),
+        pytest.param("uploads at rest", 8, id="a block that belongs to nobody"),
+        pytest.param("uploads at rest", 19, id="another block that belongs to nobody"),
+    ],
+)
+@pytest.mark.xfail(reason="known and not mended yet", strict=True)
+def test_what_a_seed_found_is_not_mended_yet(name: str, seed: int) -> None:
+    simulate(WORKLOADS[name], seed)
